@@ -1,0 +1,121 @@
+"""The workspace: one directory with `mainstay.toml`, `capabilities/` and the data directory `.mainstay/`.
+
+Settings come from `mainstay.toml`; each may be overridden by the environment variable named beside it.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from mainstay.errors import Misuse
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+SETTINGS_FILE = "mainstay.toml"
+DATA_DIRECTORY = ".mainstay"
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a workspace can set. Each field `x` is also read from `MAINSTAY_X`."""
+
+    log: str  # the origin of the ledger's checkpoints, such as "mainstay.example.com/lending"
+    host: str = "127.0.0.1"
+    port: int = 8321
+    workers: int = 2  # processes that serve decisions
+    drain_seconds: float = 10.0  # how long a worker may finish what it accepted after SIGTERM
+    max_body_bytes: int = 1 << 20  # one decision; a batch may be 64 times this
+    seal_interval_seconds: float = 0.25  # how often new records are sealed into the log
+    refresh_seconds: float = 0.5  # how often a worker looks for a new release or changed keys
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """A directory that holds everything of one installation, and where each part stands."""
+
+    root: Path
+    settings: Settings
+
+    @property
+    def data(self) -> Path:
+        return self.root / DATA_DIRECTORY
+
+    @property
+    def capabilities(self) -> Path:
+        return self.root / "capabilities"
+
+    @property
+    def ledger(self) -> Path:
+        return self.data / "ledger"
+
+    @property
+    def versions(self) -> Path:
+        return self.data / "versions"
+
+    @property
+    def releases(self) -> Path:
+        return self.data / "releases"
+
+    @property
+    def access(self) -> Path:
+        return self.data / "access"
+
+    @property
+    def keys(self) -> Path:
+        return self.data / "keys"
+
+    @property
+    def run(self) -> Path:
+        """What lives only while processes do: process ids, worker metrics."""
+        return self.data / "run"
+
+
+def find_workspace(start: Path) -> Workspace:
+    """The workspace at `start` or the nearest one above it.
+
+    Raises Misuse when there is none, or when its settings are wrong.
+    """
+    for directory in (start.resolve(), *start.resolve().parents):
+        if (directory / SETTINGS_FILE).is_file():
+            return open_workspace(directory)
+    raise Misuse(
+        f"no workspace at {start} or above it: expected a directory with {SETTINGS_FILE}",
+        hint="Make one with `mainstay init DIR`, or name one with `--workspace DIR`.",
+    )
+
+
+def open_workspace(root: Path, environment: Mapping[str, str] = os.environ) -> Workspace:
+    """Read the workspace at `root`; raises Misuse when a setting is unknown or of the wrong kind."""
+    path = root / SETTINGS_FILE
+    try:
+        found = tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        message = f"{root} is no workspace: it has no {SETTINGS_FILE}"
+        raise Misuse(message, hint="Make one with `mainstay init DIR`.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise Misuse(f"{path}: expected TOML, found an error: {error}") from None
+    try:
+        settings = msgspec.convert(found, Settings)
+    except msgspec.ValidationError as error:
+        names = ", ".join(Settings.__struct_fields__)
+        raise Misuse(f"{path}: {error}", hint=f"Settings are: {names}.") from None
+    return Workspace(root.resolve(), _override(settings, environment))
+
+
+def _override(settings: Settings, environment: Mapping[str, str]) -> Settings:
+    changes: dict[str, Any] = {}
+    for field in msgspec.structs.fields(Settings):
+        variable = f"MAINSTAY_{field.name.upper()}"
+        if variable not in environment:
+            continue
+        try:
+            changes[field.name] = msgspec.convert(environment[variable], field.type, strict=False)
+        except msgspec.ValidationError as error:
+            raise Misuse(f"{variable}={environment[variable]!r}: {error}") from None
+    return msgspec.structs.replace(settings, **changes) if changes else settings
