@@ -1,0 +1,56 @@
+"""One ONNX graph in this process: rows in, predictions out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnxruntime
+
+from mainstay.runtime.outputs import Predictions, build_mapper
+from mainstay.runtime.tensors import Row, build_feeder
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from mainstay.capability.types import OutputField
+    from mainstay.catalog.types import Manifest
+
+
+class OnnxModel:
+    """A version's graph, loaded on one CPU thread. `run` may be called from any one thread at a time."""
+
+    def __init__(
+        self, artifact: bytes, manifest: Manifest, fields: Sequence[str], mapping: Mapping[str, OutputField]
+    ) -> None:
+        """Load the graph.
+
+        `fields` are the names of the values in a row; `mapping` says how output fields come from the model.
+        Raises ValueError when they do not fit the graph, and what ONNX Runtime raises when it cannot load it.
+        """
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1  # a worker process owns one core; threads would only contend
+        options.inter_op_num_threads = 1
+        options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+        options.log_severity_level = 4  # fatal: what fails is raised, and its text may hold values of the input
+        self._session: Any = onnxruntime.InferenceSession(artifact, options, providers=["CPUExecutionProvider"])
+        self._feed = build_feeder(manifest.inputs, fields)
+        self._map = build_mapper(manifest.outputs, manifest.classes, mapping)
+        self._names = _needed_outputs(manifest, mapping)
+
+    def run(self, rows: Sequence[Row]) -> Predictions:
+        """Predictions for `rows`, in order. Raises what the graph raises when a row does not fit it."""
+        with np.errstate(over="ignore"):  # a value beyond float32 becomes infinite, as in the converted sample
+            feed = self._feed(rows)
+        return self._map(dict(zip(self._names, self._session.run(self._names, feed), strict=True)))
+
+
+def _needed_outputs(manifest: Manifest, mapping: Mapping[str, OutputField]) -> list[str]:
+    """The graph outputs that decisions read: a label is not computed where probabilities give it."""
+    by_role = {output.role: output.name for output in manifest.outputs}
+    if "probabilities" not in by_role:
+        return list(by_role.values())
+    needed = [by_role["probabilities"]]
+    if "value" in by_role and any(field.take == "value" for field in mapping.values()):
+        needed.append(by_role["value"])
+    return needed
