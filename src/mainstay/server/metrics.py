@@ -1,0 +1,146 @@
+"""Counters of one worker, and the sum over all workers in the OpenMetrics text format 1.0.
+
+Any worker may be asked, so each writes its counters to a file of its slot every second and whoever is asked adds them
+up. A worker that takes over a slot goes on from what stands there: a counter never falls, and a worker that was
+killed loses at most the last second of counts (of counts, not of records).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec import Struct, field
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+MEDIA_TYPE = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+BOUNDS_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+NO_REASON = ""
+
+
+class Latency(Struct):
+    """A histogram of seconds; the last bucket has no upper bound."""
+
+    buckets: list[int] = field(default_factory=lambda: [0] * (len(BOUNDS_SECONDS) + 1))
+    seconds: float = 0.0
+
+    def observe(self, seconds: float) -> None:
+        self.buckets[bisect_left(BOUNDS_SECONDS, seconds)] += 1
+        self.seconds += seconds
+
+
+class Counts(Struct):
+    """Everything a worker counts. Keys of `decisions` are capability, outcome and reason, tab-separated."""
+
+    decisions: dict[str, int] = field(default_factory=dict)
+    latency: dict[str, Latency] = field(default_factory=dict)  # by capability
+    refused_calls: dict[str, int] = field(default_factory=dict)  # by HTTP status; calls that made no decision
+    outcomes: dict[str, int] = field(default_factory=dict)  # reported outcomes by capability
+    records: int = 0
+    syncs: int = 0
+    sync_seconds: float = 0.0
+    write_failures: int = 0
+
+    def count(self, capability: str, outcome: str, reason: str, seconds: float) -> None:
+        key = f"{capability}\t{outcome}\t{reason}"
+        self.decisions[key] = self.decisions.get(key, 0) + 1
+        latency = self.latency.get(capability)
+        if latency is None:
+            latency = self.latency[capability] = Latency()
+        latency.observe(seconds)
+
+    def count_outcomes(self, capability: str, reported: int) -> None:
+        self.outcomes[capability] = self.outcomes.get(capability, 0) + reported
+
+    def count_refused_call(self, status: int) -> None:
+        self.refused_calls[str(status)] = self.refused_calls.get(str(status), 0) + 1
+
+
+def slot_file(run: Path, slot: int) -> Path:
+    return run / f"metrics-{slot}.json"
+
+
+def load_counts(path: Path) -> Counts:
+    """What an earlier worker of this slot had counted; nothing when the file is absent or unreadable."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Counts)
+    except (OSError, msgspec.DecodeError):
+        return Counts()
+
+
+def save_counts(path: Path, counts: Counts) -> None:
+    """Replace the slot's file. Not synced to disk: counts are not evidence."""
+    temporary = path.with_suffix(".tmp")
+    temporary.write_bytes(msgspec.json.encode(counts))
+    temporary.replace(path)
+
+
+def total(parts: Iterable[Counts]) -> Counts:
+    """The sum of several workers' counts."""
+    result = Counts()
+    for part in parts:
+        _add(result.decisions, part.decisions)
+        _add(result.refused_calls, part.refused_calls)
+        _add(result.outcomes, part.outcomes)
+        for capability, latency in part.latency.items():
+            into = result.latency.setdefault(capability, Latency())
+            into.buckets = [a + b for a, b in zip(into.buckets, latency.buckets, strict=True)]
+            into.seconds += latency.seconds
+        result.records += part.records
+        result.syncs += part.syncs
+        result.sync_seconds += part.sync_seconds
+        result.write_failures += part.write_failures
+    return result
+
+
+def render(counts: Counts, *, in_flight: int) -> bytes:
+    """The OpenMetrics document. `in_flight` is of the worker that was asked."""
+    lines: list[str] = []
+    _family(lines, "mainstay_decisions", "counter", "Decisions by outcome and first reason.")
+    for key, number in sorted(counts.decisions.items()):
+        capability, outcome, reason = key.split("\t")
+        labels = f'capability="{capability}",outcome="{outcome}",reason="{reason}"'
+        lines.append(f"mainstay_decisions_total{{{labels}}} {number}")
+    _family(lines, "mainstay_decision_seconds", "histogram", "From the call's last byte to the answer.", "seconds")
+    for capability, latency in sorted(counts.latency.items()):
+        _histogram(lines, capability, latency)
+    _family(lines, "mainstay_outcomes", "counter", "Outcomes reported.")
+    lines += [f'mainstay_outcomes_total{{capability="{name}"}} {number}' for name, number in sorted(counts.outcomes.items())]
+    _family(lines, "mainstay_refused_calls", "counter", "Calls refused before they became decisions, by HTTP status.")
+    lines += [f'mainstay_refused_calls_total{{status="{key}"}} {number}' for key, number in sorted(counts.refused_calls.items())]
+    _family(lines, "mainstay_ledger_records", "counter", "Records made durable.")
+    lines.append(f"mainstay_ledger_records_total {counts.records}")
+    _family(lines, "mainstay_ledger_syncs", "counter", "Groups committed, one fdatasync each.")
+    lines.append(f"mainstay_ledger_syncs_total {counts.syncs}")
+    _family(lines, "mainstay_ledger_sync_seconds", "counter", "Time spent making groups durable.", "seconds")
+    lines.append(f"mainstay_ledger_sync_seconds_total {counts.sync_seconds:.6f}")
+    _family(lines, "mainstay_ledger_write_failures", "counter", "Groups that could not be made durable.")
+    lines.append(f"mainstay_ledger_write_failures_total {counts.write_failures}")
+    _family(lines, "mainstay_worker_in_flight", "gauge", "Decisions under way in the worker that was asked.")
+    lines.append(f"mainstay_worker_in_flight {in_flight}")
+    return ("\n".join([*lines, "# EOF"]) + "\n").encode()
+
+
+def _add(into: dict[str, int], part: dict[str, int]) -> None:
+    for key, number in part.items():
+        into[key] = into.get(key, 0) + number
+
+
+def _family(lines: list[str], name: str, kind: str, meaning: str, unit: str = "") -> None:
+    lines.append(f"# TYPE {name} {kind}")
+    if unit:
+        lines.append(f"# UNIT {name} {unit}")
+    lines.append(f"# HELP {name} {meaning}")
+
+
+def _histogram(lines: list[str], capability: str, latency: Latency) -> None:
+    cumulative = 0
+    for bound, number in zip((*map(str, BOUNDS_SECONDS), "+Inf"), latency.buckets, strict=True):
+        cumulative += number
+        lines.append(f'mainstay_decision_seconds_bucket{{capability="{capability}",le="{bound}"}} {cumulative}')
+    lines.append(f'mainstay_decision_seconds_sum{{capability="{capability}"}} {latency.seconds:.6f}')
+    lines.append(f'mainstay_decision_seconds_count{{capability="{capability}"}} {cumulative}')
