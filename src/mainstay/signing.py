@@ -1,0 +1,252 @@
+"""The workspace's Ed25519 key (RFC 8032), and what is signed with it.
+
+A verifier is written as a C2SP signed-note verifier key: `name+hex(key id)+base64(0x01 || public key)`, with
+key id = SHA-256(name || 0x0A || 0x01 || public key)[:4]. Documents are signed as DSSE envelopes
+(https://github.com/secure-systems-lab/dsse, protocol 1.0.2).
+"""
+
+from __future__ import annotations
+
+import os
+from base64 import b64decode, b64encode
+from binascii import Error as Base64Error
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+import msgspec
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
+
+from mainstay.errors import Damaged, Misuse
+from mainstay.files import sync_directory, write_all, write_atomic
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PRIVATE_FILE = "signing.pem"
+PUBLIC_FILE = "signing.vkey"
+PASSPHRASE_VARIABLE = "MAINSTAY_KEY_PASSPHRASE"  # noqa: S105 - the name of a variable, not a passphrase
+ED25519 = b"\x01"  # the signature type of C2SP signed-note
+PUBLIC_KEY_BYTES = 32
+SIGNATURE_BYTES = 64
+MAX_NAME_CHARACTERS = 256
+MAX_ENVELOPE_BYTES = 64 << 20
+
+
+def is_key_name(name: str) -> bool:
+    """Whether C2SP signed-note allows `name` for a key: not empty, no Unicode space, no plus, no control character."""
+    return 0 < len(name) <= MAX_NAME_CHARACTERS and not any(
+        character == "+" or character.isspace() or not character.isprintable() for character in name
+    )
+
+
+class Verifier:
+    """A public key and the name it goes by."""
+
+    def __init__(self, name: str, public_key: bytes) -> None:
+        """Raises Misuse when the name is not allowed or the key is not 32 bytes."""
+        if not is_key_name(name):
+            raise Misuse(f"key name {name!r}: expected no spaces, no plus, at most {MAX_NAME_CHARACTERS} characters")
+        if len(public_key) != PUBLIC_KEY_BYTES:
+            raise Misuse(f"public key: expected {PUBLIC_KEY_BYTES} bytes, found {len(public_key)}")
+        self.name = name
+        self.public_key = public_key
+        self.key_id = sha256(name.encode() + b"\n" + ED25519 + public_key).digest()[:4]
+        self._key = Ed25519PublicKey.from_public_bytes(public_key)
+
+    @property
+    def vkey(self) -> str:
+        """The C2SP verifier key text."""
+        return f"{self.name}+{self.key_id.hex()}+{b64encode(ED25519 + self.public_key).decode()}"
+
+    def verify(self, content: bytes, signature: bytes) -> bool:
+        """Whether `signature` is this key's over `content`."""
+        try:
+            self._key.verify(signature, content)
+        except InvalidSignature:
+            return False
+        return True
+
+
+class SigningKey:
+    """A private key and the name it goes by."""
+
+    def __init__(self, name: str, private_key: Ed25519PrivateKey) -> None:
+        self._key = private_key
+        self.verifier = Verifier(name, private_key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw))
+
+    @property
+    def name(self) -> str:
+        return self.verifier.name
+
+    def sign(self, content: bytes) -> bytes:
+        """The 64-byte signature of `content`."""
+        return self._key.sign(content)
+
+    def pem(self, passphrase: bytes | None) -> bytes:
+        """PKCS #8, encrypted when there is a passphrase."""
+        encryption = BestAvailableEncryption(passphrase) if passphrase else NoEncryption()
+        return self._key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
+
+
+def parse_vkey(text: str) -> Verifier:
+    """Read a C2SP verifier key. Raises Damaged when it is not one, or not of an Ed25519 key."""
+    parts = text.split("+", 2)  # base64 may hold a plus as well
+    if len(parts) != 3:
+        raise Damaged(f"verifier key: expected name+id+key, found {text[:80]!r}")
+    name, key_id, encoded = parts
+    material = decode_base64(encoded.encode("utf-8", "replace"), "verifier key")
+    if material[:1] != ED25519 or len(material) != 1 + PUBLIC_KEY_BYTES or not is_key_name(name):
+        raise Damaged("verifier key: expected a key name and an Ed25519 key of 32 bytes")
+    verifier = Verifier(name, material[1:])
+    if verifier.key_id.hex() != key_id:
+        raise Damaged(f"verifier key {name}: expected key id {verifier.key_id.hex()}, found {key_id[:80]!r}")
+    return verifier
+
+
+def decode_base64(encoded: bytes, what: str) -> bytes:
+    """Standard base64 in its one canonical form, so that no bit can be changed unseen. Raises Damaged."""
+    try:
+        decoded = b64decode(encoded, validate=True)
+    except (Base64Error, ValueError):
+        raise Damaged(f"{what}: expected base64, found {encoded[:40]!r}") from None
+    if b64encode(decoded) != encoded:
+        raise Damaged(f"{what}: expected canonical base64, found {encoded[-8:]!r} at its end")
+    return decoded
+
+
+def create_signing_key(directory: Path, name: str, passphrase: bytes | None) -> SigningKey:
+    """Make a key: `signing.pem` (PKCS #8, mode 0600, encrypted when there is a passphrase) and `signing.vkey`.
+
+    Raises Misuse when a key stands there already or the name is not allowed.
+    """
+    key = SigningKey(name, Ed25519PrivateKey.generate())
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / PRIVATE_FILE
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except FileExistsError:
+        raise Misuse(
+            f"{path} exists already", hint="What it signed could no longer be checked if it were replaced."
+        ) from None
+    try:
+        write_all(descriptor, key.pem(passphrase))
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    sync_directory(directory)
+    write_atomic(directory / PUBLIC_FILE, key.verifier.vkey.encode() + b"\n")
+    return key
+
+
+def load_signing_key(directory: Path, passphrase: bytes | None) -> SigningKey:
+    """The key made by `create_signing_key`.
+
+    Raises Misuse when there is none or the passphrase is wrong or missing, Damaged when the files do not fit together.
+    """
+    verifier = load_verifier(directory)
+    path = directory / PRIVATE_FILE
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise Misuse(f"no signing key at {path}", hint="`mainstay init` makes one.") from None
+    try:
+        private_key = load_pem_private_key(content, passphrase or None)
+    except TypeError:  # says cryptography when a passphrase is missing, or given for a key that is not encrypted
+        expected, found = ("none", "one") if passphrase else ("one", "none")
+        raise Misuse(
+            f"{path}: expected {expected} as passphrase, found {found}",
+            hint=f"Set the passphrase in {PASSPHRASE_VARIABLE}, or unset it if the key is not encrypted.",
+        ) from None
+    except (ValueError, UnsupportedAlgorithm):
+        if b"ENCRYPTED" in content:
+            raise Misuse(f"{path}: wrong passphrase", hint=f"Set the right one in {PASSPHRASE_VARIABLE}.") from None
+        raise Damaged(f"{path}: expected a PKCS #8 private key in PEM") from None
+    if not isinstance(private_key, Ed25519PrivateKey):
+        raise Damaged(f"{path}: expected an Ed25519 key, found {type(private_key).__name__}")
+    key = SigningKey(verifier.name, private_key)
+    if key.verifier.public_key != verifier.public_key:
+        raise Damaged(f"{path} and {directory / PUBLIC_FILE}: expected the two halves of one key, found different keys")
+    return key
+
+
+def load_verifier(directory: Path) -> Verifier:
+    """The public half. Raises Misuse when there is none, Damaged when it is not a verifier key."""
+    path = directory / PUBLIC_FILE
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise Misuse(f"no verifier key at {path}", hint="`mainstay init` makes one.") from None
+    try:
+        text = content.decode()
+    except UnicodeDecodeError:
+        raise Damaged(f"{path}: expected a verifier key, found bytes that are not UTF-8") from None
+    return parse_vkey(text.removesuffix("\n"))
+
+
+@dataclass(frozen=True, slots=True)
+class _Signature:
+    keyid: str
+    sig: str
+
+
+class _Envelope(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    payload: str
+    payloadType: str  # noqa: N815 - the name DSSE gives it
+    signatures: list[_Signature]
+
+
+_decode_envelope = msgspec.json.Decoder(_Envelope).decode
+
+
+def pre_authentication(payload_type: str, payload: bytes) -> bytes:
+    """What a DSSE signature covers.
+
+    >>> pre_authentication("http://example.com/HelloWorld", b"hello world")
+    b'DSSEv1 29 http://example.com/HelloWorld 11 hello world'
+    """
+    kind = payload_type.encode()
+    return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
+
+
+def sign_envelope(payload_type: str, payload: bytes, key: SigningKey) -> bytes:
+    """A DSSE envelope, as JSON, with one signature."""
+    signature = key.sign(pre_authentication(payload_type, payload))
+    envelope = _Envelope(
+        payload=b64encode(payload).decode(),
+        payloadType=payload_type,
+        signatures=[_Signature(keyid=key.verifier.key_id.hex(), sig=b64encode(signature).decode())],
+    )
+    return msgspec.json.encode(envelope)
+
+
+def open_envelope(content: bytes, payload_type: str, verifier: Verifier) -> bytes:
+    """The payload of an envelope signed by `verifier`.
+
+    Raises Damaged when it is no DSSE envelope, is of another type, or carries no valid signature by this key.
+    Signatures by other keys are ignored.
+    """
+    if len(content) > MAX_ENVELOPE_BYTES:
+        raise Damaged(f"envelope: expected at most {MAX_ENVELOPE_BYTES} bytes, found {len(content)}")
+    try:
+        envelope = _decode_envelope(content)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Damaged(f"envelope: expected DSSE JSON, found an error: {error}") from None
+    if envelope.payloadType != payload_type:
+        raise Damaged(f"envelope: expected type {payload_type}, found {envelope.payloadType[:200]}")
+    payload = decode_base64(envelope.payload.encode(), "envelope payload")
+    signed = pre_authentication(payload_type, payload)
+    key_id = verifier.key_id.hex()
+    for signature in envelope.signatures:
+        if signature.keyid == key_id and verifier.verify(signed, decode_base64(signature.sig.encode(), "signature")):
+            return payload
+    raise Damaged(f"envelope: expected a signature by {verifier.name} ({key_id}), found none that is valid")
