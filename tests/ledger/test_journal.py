@@ -83,10 +83,7 @@ def test_what_waits_while_a_group_is_written_makes_one_group(journal: Journal, l
 
 
 def test_ids_count_up_within_a_segment(journal: Journal, loop: Loop) -> None:
-    counters = []
-    for _ in range(3):
-        counters.append(journal.allocate(2).counter)
-    assert counters == [0, 2, 4]
+    assert [journal.allocate(2).counter for _ in range(3)] == [0, 2, 4]
     assert loop.waiting.empty()
 
 
@@ -176,9 +173,7 @@ def test_a_full_disk_fails_what_waits_and_recording_goes_on_when_there_is_room(t
     assert read_leaves(tmp_path) == [b"before", b"after"]
 
 
-def test_nothing_can_be_reserved_after_a_failure(
-    tmp_path: Path, loop: Loop, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_can_be_reserved_after_a_failure(tmp_path: Path, loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
     journal = Journal(tmp_path, loop.wake)
 
     def fail(_descriptor: int) -> None:
@@ -231,4 +226,3 @@ def test_a_killed_process_leaves_every_acknowledged_record(tmp_path: Path) -> No
     found = read_leaves(tmp_path)
     assert found[: len(acknowledged)] == acknowledged
     assert len(found) - len(acknowledged) <= 1
-
