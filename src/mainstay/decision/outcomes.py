@@ -44,7 +44,7 @@ _decode_one = msgspec.json.Decoder(_One).decode
 _decode_many = msgspec.json.Decoder(_Many).decode
 
 
-class BrokenReport(Exception):  # noqa: N818 - said to the caller, never logged as an error
+class BrokenReport(Exception):
     """A call with outcomes that break the rules; nothing of it is recorded."""
 
     def __init__(self, violations: tuple[Violation, ...]) -> None:

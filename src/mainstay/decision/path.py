@@ -44,7 +44,7 @@ _RUNNING, _RECORDING, _DONE = range(3)
 """The life of a decision: it waits for its model, then for its record, then it is answered."""
 
 
-class Overloaded(Exception):  # noqa: N818 - said to the caller, never logged as an error
+class Overloaded(Exception):
     """As many decisions wait as the capability allows."""
 
 

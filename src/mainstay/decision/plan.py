@@ -112,4 +112,6 @@ def compile_plan(workspace: Workspace, release: Release) -> Plan:
 def _sample_rows(declared: Declared, samples: Path) -> Sequence[Row]:
     """The first sample records of the version, as rows. They were checked when the version was registered."""
     lines = (line for line in samples.read_bytes().split(b"\n") if line.strip())
-    return [declared.input.values(declared.input.decode(line)) for line, _ in zip(lines, range(SAMPLE_ROWS), strict=False)]
+    return [
+        declared.input.values(declared.input.decode(line)) for line, _ in zip(lines, range(SAMPLE_ROWS), strict=False)
+    ]

@@ -34,6 +34,7 @@ def hold(index: Index, capability: Capability, since: datetime | None = None) ->
     answered = 0
     labels: list[bool | None] = []
     scores: list[float] = []
+    known: list[tuple[bool, float]] = []
     for decision, outcome in index.joined(capability.name, since):
         if decision.outcome != "answered" or decision.output is None:
             continue
@@ -44,14 +45,15 @@ def hold(index: Index, capability: Capability, since: datetime | None = None) ->
         label = None if outcome is None else msgspec.json.decode(outcome.outcome).get(promise.positive)
         scores.append(float(score))
         labels.append(label if isinstance(label, bool) else None)
-    known = [place for place, label in enumerate(labels) if label is not None]
+        if isinstance(label, bool):
+            known.append((label, float(score)))
     at = _declared_threshold(capability)
     return Held(
         verdicts=judge(promise, labels, scores),
         answered=answered,
         labelled=len(known),
         threshold=(
-            at_threshold([labels[place] for place in known], [scores[place] for place in known], at)
+            at_threshold([label for label, _ in known], [score for _, score in known], at)
             if known and at is not None
             else None
         ),

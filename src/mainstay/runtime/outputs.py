@@ -24,8 +24,6 @@ class Predictions(NamedTuple):
     confidence: list[float] | None
 
 
-
-
 def build_mapper(
     outputs: Sequence[ModelOutput], classes: Sequence[str | int | bool], mapping: Mapping[str, OutputField]
 ) -> Callable[[Mapping[str, np.ndarray[Any, Any]]], Predictions]:

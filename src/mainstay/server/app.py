@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol
 
 import msgspec
 
@@ -50,7 +50,7 @@ class HTTPProtocol(Protocol):
     def response_bytes(self, status: int, headers: Headers, body: bytes) -> None: ...
 
 
-class Refused(Exception):  # noqa: N818 - an answer, not a fault
+class Refused(Exception):
     """The call makes no decision and leaves no record."""
 
     def __init__(self, status: int, name: str, title: str, detail: str, headers: Headers | None = None) -> None:
@@ -78,7 +78,9 @@ class Route(NamedTuple):
 class Application:
     """Answers HTTP for one worker."""
 
-    def __init__(self, workspace: Workspace, path: DecisionPath, counts: Counts, read_counts: Callable[[], Counts]) -> None:
+    def __init__(
+        self, workspace: Workspace, path: DecisionPath, counts: Counts, read_counts: Callable[[], Counts]
+    ) -> None:
         self._workspace = workspace
         self._path = path
         self._counts = counts
@@ -122,12 +124,8 @@ class Application:
     async def __rsgi__(self, scope: HTTPScope, protocol: HTTPProtocol) -> None:
         try:
             route = self._routes.get(scope.path)
-            if route is None:
-                self._no_such_route(scope)
-            elif route.method != scope.method:
-                allow = [("allow", route.method)]
-                detail = f"expected {route.method}, found {scope.method}"
-                raise Refused(405, "method-not-allowed", "The path does not take this method", detail, allow)
+            if route is None or route.method != scope.method:
+                self._no_such_route(scope, route)
             else:
                 await route.handle(scope, protocol, route.subject)
         except Refused as refused:
@@ -269,9 +267,16 @@ class Application:
         caller = self._known[header] = Caller(principal, principal.key_id.encode())
         return caller
 
-    def _no_such_route(self, scope: HTTPScope) -> None:
+    def _no_such_route(self, scope: HTTPScope, other: Route | None) -> NoReturn:
         if scope.path.startswith("/v1/"):
             self._caller(scope)  # a stranger does not learn which capabilities exist
+        if other is not None:
+            detail = f"expected {other.method}, found {scope.method}"
+            raise Refused(405, "method-not-allowed", "The path takes another method", detail, [("allow", other.method)])
+        parts = scope.path.split("/")
+        if parts[1:3] == ["v1", "capabilities"] and len(parts) > 3 and parts[3] not in self._path.services:
+            detail = f"nothing named {parts[3][:80]} is in production"
+            raise Refused(404, "no-such-capability", "There is no such capability", detail)
         raise Refused(404, "not-found", "There is nothing at this path", f"{scope.path[:200]} is not served here")
 
     async def _body(self, scope: HTTPScope, protocol: HTTPProtocol, limit: int) -> bytes:
@@ -310,9 +315,10 @@ def _overloaded(service: Service) -> Refused:
 
 
 def _unrecorded(detail: str) -> Refused:
-    return Refused(503, "unrecorded", "Nothing can be recorded, so nothing is decided", detail, [("retry-after", RETRY_SECONDS)])
+    return Refused(
+        503, "unrecorded", "Nothing can be recorded, so nothing is decided", detail, [("retry-after", RETRY_SECONDS)]
+    )
 
 
 def _too_large(limit: int) -> Refused:
     return Refused(413, "too-large", "The body is too large", f"expected at most {limit} bytes")
-

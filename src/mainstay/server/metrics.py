@@ -109,9 +109,14 @@ def render(counts: Counts, *, in_flight: int) -> bytes:
     for capability, latency in sorted(counts.latency.items()):
         _histogram(lines, capability, latency)
     _family(lines, "mainstay_outcomes", "counter", "Outcomes reported.")
-    lines += [f'mainstay_outcomes_total{{capability="{name}"}} {number}' for name, number in sorted(counts.outcomes.items())]
+    lines += [
+        f'mainstay_outcomes_total{{capability="{name}"}} {number}' for name, number in sorted(counts.outcomes.items())
+    ]
     _family(lines, "mainstay_refused_calls", "counter", "Calls refused before they became decisions, by HTTP status.")
-    lines += [f'mainstay_refused_calls_total{{status="{key}"}} {number}' for key, number in sorted(counts.refused_calls.items())]
+    lines += [
+        f'mainstay_refused_calls_total{{status="{key}"}} {number}'
+        for key, number in sorted(counts.refused_calls.items())
+    ]
     _family(lines, "mainstay_ledger_records", "counter", "Records made durable.")
     lines.append(f"mainstay_ledger_records_total {counts.records}")
     _family(lines, "mainstay_ledger_syncs", "counter", "Groups committed, one fdatasync each.")

@@ -20,7 +20,7 @@ _TEXT: Schema = {"type": "string"}
 _VIOLATION: Schema = {
     "type": "object",
     "required": ["field", "rule", "expected", "found"],
-    "properties": {name: _TEXT for name in ("field", "rule", "expected", "found")},
+    "properties": dict.fromkeys(("field", "rule", "expected", "found"), _TEXT),
 }
 _REASON: Schema = {
     "type": "object",
@@ -82,9 +82,13 @@ def describe(served: Sequence[Declared]) -> dict[str, Any]:
     paths: dict[str, Any] = {
         "/health/live": {"get": _open("Whether the process runs", {"200": _plain("It runs")})},
         "/health/ready": {
-            "get": _open("Whether it takes decisions", {"200": _plain("It does"), "503": _problem("It does not, and why")})
+            "get": _open(
+                "Whether it takes decisions", {"200": _plain("It does"), "503": _problem("It does not, and why")}
+            )
         },
-        "/metrics": {"get": _guarded("OpenMetrics of all workers", {"200": _plain("Metrics", "application/openmetrics-text")})},
+        "/metrics": {
+            "get": _guarded("OpenMetrics of all workers", {"200": _plain("Metrics", "application/openmetrics-text")})
+        },
         "/openapi.json": {"get": _guarded("This document", {"200": _plain("OpenAPI 3.1")})},
     }
     schemas: dict[str, Any] = {

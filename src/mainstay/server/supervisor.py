@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("mainstay.server")
 
 STATE_FILE = "up.json"
+CONTROL = "control"
 POLL_SECONDS = 0.1
 FIRST_BACKOFF_SECONDS = 0.1
 LONGEST_BACKOFF_SECONDS = 5.0
@@ -82,12 +83,13 @@ class Supervisor:
     def __init__(self, workspace: Workspace, *, control: list[str] | None = None) -> None:
         """`control` is the command of the control process; None leaves it to somebody else."""
         self._workspace = workspace
-        self._environment = dict(os.environ)
+        settings = workspace.settings  # as the command line has them; the workers are told by environment
+        self._environment = {**os.environ, "MAINSTAY_HOST": settings.host, "MAINSTAY_PORT": str(settings.port)}
         self._children = [
-            Child(f"worker-{slot}", _worker_command(workspace.root, slot)) for slot in range(workspace.settings.workers)
+            Child(f"worker-{slot}", _worker_command(workspace.root, slot)) for slot in range(settings.workers)
         ]
         if control is not None:
-            self._children.append(Child("control", control))
+            self._children.append(Child(CONTROL, control))
         self._stopping = False
         self._lock = -1
 
@@ -149,7 +151,15 @@ class Supervisor:
         write_atomic(self._workspace.run / STATE_FILE, json.dumps(state).encode())
 
     def _drain(self) -> None:
-        running = [child.process for child in self._children if child.process is not None]
+        """End the workers, then the control process, so that it seals what they wrote last."""
+        workers = [child for child in self._children if child.name != CONTROL]
+        self._end(workers)
+        self._end([child for child in self._children if child.name == CONTROL])
+        (self._workspace.run / STATE_FILE).unlink(missing_ok=True)
+        os.close(self._lock)
+
+    def _end(self, children: list[Child]) -> None:
+        running = [child.process for child in children if child.process is not None]
         for process in running:
             process.terminate()
         deadline = time.monotonic() + self._workspace.settings.drain_seconds + KILL_AFTER_SECONDS
@@ -160,8 +170,6 @@ class Supervisor:
                 logger.warning("process %d did not end in time, killing it", process.pid)
                 process.kill()
                 process.wait()
-        (self._workspace.run / STATE_FILE).unlink(missing_ok=True)
-        os.close(self._lock)
 
 
 def is_ready(url: str) -> bool:

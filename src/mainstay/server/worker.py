@@ -86,7 +86,7 @@ class Worker:
             http=HTTPModes.http1,
             websockets=False,
             backlog=BACKLOG,
-            log_level=LogLevels.warning,
+            log_level=LogLevels.error,
         )
 
         def drain() -> None:
@@ -105,7 +105,7 @@ class Worker:
     async def _drained(self, seconds: float) -> None:
         """Wait until everything accepted is answered, at most `seconds`."""
         deadline = self._loop.time() + seconds
-        while self._path.in_flight and self._loop.time() < deadline:
+        while self._path.in_flight and self._loop.time() < deadline:  # noqa: ASYNC110 - once in a process's life
             await asyncio.sleep(DRAIN_POLL_SECONDS)
         if self._path.in_flight:
             logger.warning("drain ended with decisions unanswered: in_flight=%d", self._path.in_flight)
@@ -135,7 +135,9 @@ class Worker:
             plan = before.plans.get(name)
             try:
                 release = releases.read_current(self._workspace.releases, name, self._verifier)
-                plans[name] = plan if plan is not None and plan.release == release else compile_plan(self._workspace, release)
+                plans[name] = (
+                    plan if plan is not None and plan.release == release else compile_plan(self._workspace, release)
+                )
             except (MainstayError, ValueError, OSError, RuntimeError) as error:
                 logger.error("release of %s not loaded, the one before it stays in force: %s", name, error)  # noqa: TRY400
                 if plan is not None:

@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+from cyclopts import Parameter
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from mainstay.catalog.releases import history
+from mainstay.cli.common import DEFAULT, Common, err, out, print_json, read_bounded
+from mainstay.errors import Misuse
+from mainstay.ledger.find import find_entry
+from mainstay.ledger.index import Index
+from mainstay.ledger.log import Log
+from mainstay.ledger.verify import Report, verify_ledger
+from mainstay.signing import load_verifier, parse_vkey
+
+if TYPE_CHECKING:
+    from mainstay.ledger.find import Found
+    from mainstay.workspace import Workspace
+
+MAX_NOTE_BYTES = 1 << 20
+
+
+def verify(
+    *,
+    directory: Annotated[Path | None, Parameter(help="A copy of a ledger; by default the workspace's own.")] = None,
+    public_key: Annotated[Path | None, Parameter(help="The signing.vkey to trust; by default the workspace's.")] = None,
+    checkpoint: Annotated[
+        Path | None, Parameter(help="A checkpoint kept elsewhere, which the log must extend.")
+    ] = None,
+    common: Common = DEFAULT,
+) -> int:
+    """Read the whole ledger again: every record, every hash, every signature. Names the first bad place.
+
+    Example: mainstay ledger verify --checkpoint kept/checkpoint
+    """
+    ledger = common.open().ledger if directory is None else directory
+    if public_key is None:
+        verifier = load_verifier(common.open().keys)
+    else:
+        verifier = parse_vkey(read_bounded(public_key, MAX_NOTE_BYTES).decode("utf-8", "replace").strip())
+    kept = None if checkpoint is None else read_bounded(checkpoint, MAX_NOTE_BYTES)
+    with Progress(
+        TextColumn("verifying"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=err, transient=True
+    ) as bar:
+        task = bar.add_task("", total=None)
+        report = verify_ledger(
+            ledger,
+            verifier,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            kept_checkpoint=kept,
+        )
+    if common.json:
+        print_json(report)
+    else:
+        show_report(report)
+    return 0 if report.ok else 1
+
+
+def show_report(report: Report) -> None:
+    """What verification found, for people."""
+    for line in report.lines():
+        out.print(line, markup=False)
+
+
+def explain(entry_id: str, /, *, common: Common = DEFAULT) -> None:
+    """One decision: who asked, what was sent, what was in force, how it ended, and what came of it.
+
+    Example: mainstay explain 01990c2a-5b1e-7a3f-8c21-55e000000007
+
+    Parameters
+    ----------
+    entry_id
+        The decision_id of an answer, or the id of any other entry.
+    """
+    explained = explain_entry(common.open(), entry_id)
+    if common.json:
+        print_json(explained)
+    else:
+        for line in explanation_lines(explained):
+            out.print(line, markup=False)
+
+
+def explain_entry(workspace: Workspace, entry_id: str) -> dict[str, Any]:
+    """Everything known of an entry, as plain values. Raises Misuse when there is none."""
+    found = find_entry(workspace.ledger, entry_id)
+    if found is None:
+        raise Misuse(f"no entry {entry_id[:80]!r} in this ledger", hint="Expected the decision_id of an answer.")
+    leaf = msgspec.json.decode(found.entry.leaf)
+    body = msgspec.json.decode(found.entry.body) if found.entry.body else None
+    explained = {"entry": leaf, "body": body, "evidence": _evidence(workspace, found)}
+    if leaf["kind"] != "decision":
+        return explained
+    explained["in_force"] = next(
+        (
+            msgspec.to_builtins(release)
+            for release in history(workspace.releases, leaf["capability"], load_verifier(workspace.keys))
+            if release.number == leaf["release"]
+        ),
+        None,
+    )
+    with Index(workspace.ledger) as index:
+        index.catch_up(Log(workspace.ledger))
+        reported = index.outcomes_of(entry_id, leaf["capability"], None if body is None else body["key"])
+    explained["outcomes"] = [
+        {"observed_at": each.observed_at, "outcome": msgspec.json.decode(each.outcome), "entry": each.sequence}
+        for each in reported
+    ]
+    return explained
+
+
+def _evidence(workspace: Workspace, found: Found) -> dict[str, Any]:
+    log = Log(workspace.ledger)
+    checkpoint = log.checkpoint()
+    sealed = found.sequence is not None
+    return {
+        "sealed": sealed,
+        "sequence": found.sequence,
+        "leaf_hash": found.entry.leaf_hash.hex(),
+        "log": workspace.settings.log,
+        "log_size": None if checkpoint is None or not sealed else checkpoint.size,
+    }
+
+
+def explanation_lines(explained: dict[str, Any]) -> list[str]:
+    """An explanation for people, a fact a line."""
+    leaf, body, evidence = explained["entry"], explained["body"] or {}, explained["evidence"]
+    facts: list[tuple[str, Any]] = [("id", leaf["id"]), ("recorded", leaf["at"])]
+    if leaf["kind"] == "decision":
+        facts += _decision_facts(leaf, body, explained)
+    else:
+        facts += [(name, value) for name, value in leaf.items() if name not in ("id", "at", "body")]
+        facts += list(body.items())
+    place = f"entry {evidence['sequence']} of {evidence['log_size']}" if evidence["sealed"] else "not sealed yet"
+    facts += [("evidence", f"{place} in {evidence['log']}"), ("leaf", evidence["leaf_hash"])]
+    return [f"{name:<12} {value if isinstance(value, str) else _compact(value)}" for name, value in facts]
+
+
+def _decision_facts(leaf: dict[str, Any], body: dict[str, Any], explained: dict[str, Any]) -> list[tuple[str, Any]]:
+    release = explained.get("in_force")
+    facts: list[tuple[str, Any]] = [
+        ("capability", leaf["capability"]),
+        ("asked by", f"key {leaf['principal']}"),
+        ("key", body.get("key")),
+        ("version", leaf["version"]),
+        ("release", f"{leaf['release']} ({leaf['stage']})"),
+    ]
+    if release is not None:
+        facts.append(
+            ("in force", f"since {release['published_at']}, by {release['published_by']}: {release['reason']}")
+        )
+        facts.append(("contract", release["contract"]))
+    facts += [("input", body.get("input")), ("outcome", leaf["outcome"])]
+    details = body.get("details") or {}
+    facts += [("reason", f"{reason['code']}: {reason['detail']}") for reason in details.get("reasons", ())]
+    facts += [
+        ("violation", f"{each['field']}: {each['rule']}: expected {each['expected']}, found {each['found']}")
+        for each in details.get("violations", ())
+    ]
+    if body.get("output") is not None:
+        facts.append(("output", body["output"]))
+    if body.get("confidence") is not None:
+        facts.append(("confidence", f"{body['confidence']:.4f}"))
+    later = explained.get("outcomes") or []
+    facts += [("came of it", f"{_compact(each['outcome'])} at {each['observed_at']}") for each in later]
+    if not later:
+        facts.append(("came of it", "not reported yet"))
+    return facts
+
+
+def _compact(value: Any) -> str:
+    return msgspec.json.encode(value).decode()

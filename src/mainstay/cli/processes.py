@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from threading import Event
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+from cyclopts import Parameter
+
+from mainstay.catalog.releases import capabilities_with_releases
+from mainstay.cli.common import API_KEY_VARIABLE, DEFAULT, Common, err, out, signing_key
+from mainstay.ledger.upkeep import keep_sealed
+from mainstay.server.supervisor import Supervisor
+from mainstay.server.worker import end_with_parent, set_up_logging
+from mainstay.workspace import Workspace
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+logger = logging.getLogger("mainstay.control")
+
+Port = Annotated[int | None, Parameter(help="Instead of the workspace's setting.")]
+Workers = Annotated[int | None, Parameter(help="Processes that serve, instead of the workspace's setting.")]
+
+
+def up(*, port: Port = None, workers: Workers = None, common: Common = DEFAULT) -> None:
+    """Run all of it: the workers that serve decisions and the process that seals the ledger. Ctrl-C drains and ends.
+
+    Example: mainstay up --workers 4
+    """
+    workspace = adjusted(common.open(), port, workers)
+    _run(workspace, Supervisor(workspace, control=control_command(workspace.root)))
+
+
+def serve(*, port: Port = None, workers: Workers = None, common: Common = DEFAULT) -> None:
+    """Run the data plane alone: decisions are served and recorded, and sealed when a control process runs.
+
+    Example: mainstay serve
+    """
+    workspace = adjusted(common.open(), port, workers)
+    _run(workspace, Supervisor(workspace))
+
+
+def control(
+    *,
+    with_parent: Annotated[bool, Parameter(negative="", show=False)] = False,
+    common: Common = DEFAULT,
+) -> None:
+    """Run the control plane alone: new records are sealed into the log, and indexed.
+
+    Example: mainstay control
+    """
+    workspace = common.open()
+    set_up_logging("control")
+    if with_parent:
+        end_with_parent()
+    stop = Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: stop.set())
+    keep_sealed(workspace, signing_key(workspace), stop)
+
+
+def control_command(root: Path) -> list[str]:
+    """How a supervisor starts the control process."""
+    return [sys.executable, "-m", "mainstay.cli.main", "control", "--with-parent", "--workspace", str(root)]
+
+
+def adjusted(workspace: Workspace, port: int | None, workers: int | None) -> Workspace:
+    """The workspace with what the command line says instead of its settings."""
+    settings = workspace.settings
+    return Workspace(
+        workspace.root,
+        msgspec.structs.replace(
+            settings,
+            port=settings.port if port is None else port,
+            workers=settings.workers if workers is None else workers,
+        ),
+    )
+
+
+def _run(workspace: Workspace, supervisor: Supervisor) -> None:
+    set_up_logging("mainstay")
+
+    def say(url: str) -> None:
+        names = capabilities_with_releases(workspace.releases)
+        out.print(f"ready at {url}, {workspace.settings.workers} workers")
+        for name in names:
+            out.print(f"  POST {url}/v1/capabilities/{name}/decisions")
+        if not names:
+            err.print("nothing is in production yet: mainstay register DIR, then mainstay promote NAME")
+        err.print(f"Calls carry a key: -H 'Authorization: Bearer ${API_KEY_VARIABLE}'. Ctrl-C drains and ends.")
+
+    supervisor.run(on_ready=say)

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+from cyclopts import Parameter
+
+from mainstay.capability.load import load_capability
+from mainstay.catalog.releases import capabilities_with_releases, read_current
+from mainstay.catalog.versions import open_version
+from mainstay.cli.common import DEFAULT, Common, out, print_json
+from mainstay.ledger.index import Index
+from mainstay.ledger.log import Log
+from mainstay.ledger.wal import segments
+from mainstay.monitoring.promise import Held, hold
+from mainstay.server.supervisor import is_ready, running_state
+from mainstay.signing import load_verifier
+
+if TYPE_CHECKING:
+    from mainstay.monitoring.performance import Estimate, Verdict
+    from mainstay.workspace import Workspace
+
+SHORT_DIGEST = 19  # "sha256:" and 12 digits
+
+
+def status(
+    *,
+    days: Annotated[float, Parameter(help="How far back performance is looked at.")] = 30.0,
+    common: Common = DEFAULT,
+) -> None:
+    """How it is going: what runs, what is in force, how decisions ended, whether the pilot's promise holds.
+
+    Example: mainstay status --days 7
+    """
+    found = gather_status(common.open(), days)
+    if common.json:
+        print_json(found)
+    else:
+        for line in status_lines(found):
+            out.print(line, markup=False)
+
+
+def gather_status(workspace: Workspace, days: float) -> dict[str, Any]:
+    """Everything `mainstay status` says, as plain values."""
+    state = running_state(workspace)
+    log = Log(workspace.ledger)
+    verifier = load_verifier(workspace.keys)
+    since = datetime.now(UTC) - timedelta(days=days)
+    capabilities = []
+    with Index(workspace.ledger) as index:
+        index.catch_up(log)
+        for name in capabilities_with_releases(workspace.releases):
+            release = read_current(workspace.releases, name, verifier)
+            declared = load_capability(open_version(workspace.versions, release.version).folder)
+            capabilities.append(
+                {
+                    "name": name,
+                    "release": msgspec.to_builtins(release),
+                    "owner": msgspec.to_builtins(declared.capability.owner),
+                    "counts": index.counts(name)._asdict(),
+                    "performance": msgspec.to_builtins(hold(index, declared.capability, since)),
+                }
+            )
+    waiting = sum(path.stat().st_size for path in segments(workspace.ledger / "wal"))
+    return {
+        "workspace": str(workspace.root),
+        "up": None if state is None else {**state, "ready": is_ready(str(state["url"]))},
+        "ledger": {"log": workspace.settings.log, "sealed_entries": log.size, "write_ahead_bytes": waiting},
+        "days": days,
+        "capabilities": capabilities,
+    }
+
+
+def status_lines(found: dict[str, Any]) -> list[str]:
+    """The status for people."""
+    up = found["up"]
+    state = "not up" if up is None else f"{'ready' if up['ready'] else 'NOT READY'} at {up['url']}"
+    ledger = found["ledger"]
+    lines = [f"workspace  {found['workspace']}", f"service    {state}"]
+    lines.append(f"ledger     {ledger['log']}, {ledger['sealed_entries']:,} entries sealed")
+    if not found["capabilities"]:
+        lines.append("nothing is in production: mainstay register DIR, then mainstay promote NAME --reason '...'")
+    for each in found["capabilities"]:
+        lines += ["", *_capability_lines(each, found["days"])]
+    return lines
+
+
+def _capability_lines(each: dict[str, Any], days: float) -> list[str]:
+    release, counts = each["release"], each["counts"]
+    version = release["version"][:SHORT_DIGEST]
+    lines = [
+        f"{each['name']}  release {release['number']}, version {version}, since {release['published_at']}",
+        f"  owner      {each['owner']['team']} ({each['owner']['contact']})",
+        f"  decisions  {_counted(counts['decisions'])}",
+    ]
+    if counts["reasons"]:
+        lines.append(f"  reasons    {_counted(counts['reasons'])}")
+    held = msgspec.convert(each["performance"], Held)
+    lines.append(f"  outcomes   {counts['outcomes']:,} reported; {held.labelled:,} of {held.answered:,} answers known")
+    lines += [f"  {line}" for line in promise_lines(held, f"last {days:g} days")]
+    return lines
+
+
+def promise_lines(held: Held, over: str) -> list[str]:
+    """Each promise and how it stands, then what the yes or no is worth."""
+    lines = [_verdict_line(verdict, over) for verdict in held.verdicts]
+    if held.threshold is not None:
+        parts = {name: getattr(held.threshold, name) for name in ("accuracy", "precision", "recall")}
+        said = ", ".join(f"{name} {_estimate(value)}" for name, value in parts.items() if value is not None)
+        lines.append(f"at probability {held.threshold.at:g}: {said}")
+    return lines
+
+
+def _verdict_line(verdict: Verdict, over: str) -> str:
+    name = verdict.name.replace("_", " ")
+    bound = "at least" if verdict.name == "roc_auc" else "at most"
+    observed = "unknown" if verdict.observed is None else f"{verdict.observed:.3f}"
+    interval = "" if verdict.low is None or verdict.high is None else f" [{verdict.low:.3f}, {verdict.high:.3f}]"
+    return f"{verdict.verdict.upper():<7} {name} {observed}{interval}, promised {bound} {verdict.required:g} ({over})"
+
+
+def _estimate(value: Estimate) -> str:
+    return f"{value.value:.3f} [{value.low:.3f}, {value.high:.3f}]"
+
+
+def _counted(counts: dict[str, int]) -> str:
+    return (
+        ", ".join(f"{name} {number:,}" for name, number in sorted(counts.items(), key=lambda item: -item[1])) or "none"
+    )
