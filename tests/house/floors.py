@@ -1,0 +1,39 @@
+"""The house of `mainstay` as data: what each package may import.
+
+Written out rather than derived from an order, so that a new arrow between two packages is a line in a review.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+GROUND: Final = frozenset({"errors", "problems", "files", "locks", "workspace", "documents", "structs", "signing"})
+ROOT: Final = "mainstay"  # `mainstay/__init__.py`: the version, and nothing of ours
+
+_BELOW_KNOW: Final = GROUND | {"contract", "ledger", "capability"}
+_KNOW: Final = frozenset({"catalog", "runtime", "authority", "privacy"})
+_BELOW_ACT: Final = _BELOW_KNOW | _KNOW
+_BELOW_WATCH: Final = _BELOW_ACT | {"decision"}
+_BELOW_FACE: Final = _BELOW_WATCH | {"monitoring", ROOT}
+
+# A value is a package, or one module of it. Every package may import itself; the ground may import the ground.
+MAY_IMPORT: Final[dict[str, frozenset[str]]] = {
+    ROOT: frozenset(),
+    **dict.fromkeys(GROUND, GROUND),
+    "contract": GROUND,
+    "ledger": GROUND,
+    "capability": GROUND | {"contract"},
+    "catalog": _BELOW_KNOW | {"runtime"},
+    "runtime": GROUND | {"contract", "capability", "catalog.types"},
+    "authority": _BELOW_KNOW,
+    "privacy": _BELOW_KNOW,
+    "decision": _BELOW_ACT,
+    "monitoring": _BELOW_WATCH,
+    "server": _BELOW_FACE,
+    "client": _BELOW_FACE,
+    "cli": _BELOW_FACE | {"server", "client"},
+}
+
+# What answers calls: it must neither load nor need what only training, registering or steering needs.
+DATA_PLANE: Final = ("decision", "runtime", "server")
+NEVER_IN_THE_DATA_PLANE: Final = frozenset({"onnx", "pandas", "skl2onnx", "sklearn", "skops", "sqlalchemy", "sqlite3"})
