@@ -95,9 +95,9 @@ forked: 7
         '10 byName.x: as key at least 2 characters | "x"',
         '10 byName.x.wait: a known key (did you mean "weight"?) | "wait"',
         "12 children[0].name: lower case letters | nothing",
-        "13 either: text or a whole number or true or false or null | a list",
+        "13 either: text or a whole number or true or false | a list",
         "14 numbers[0]: a whole number or a number | true",
-        "15 forked: a mapping or a list or null | 7",
+        "15 forked: a mapping or a list | 7",
     ]
 
 

@@ -123,11 +123,13 @@ class _Reader:
                     complete = False
                     self.problems.add(self.file, member.line, join(where, key), _known_key(key, known), describe(key))
                 continue
-            if member.value.data is None and field.default is None and field.default_factory is msgspec.NODEFAULT:
-                if not self._null(member.value, field.type, join(where, key)):
-                    complete = False
-                continue
-            item = self.read(member.value, field.type, join(where, key))
+            kind_here = field.type
+            if field.default is None:
+                kind_here = _without_null(field.type)
+                if member.value.data is None:
+                    complete &= self._null(member.value, kind_here, join(where, key))
+                    continue
+            item = self.read(member.value, kind_here, join(where, key))
             if item is _FAILED:
                 complete = False
             made[field.name] = item
@@ -154,6 +156,13 @@ def _unwrap(kind: inspect.Type) -> tuple[inspect.Type, str]:
     if not isinstance(kind, inspect.Metadata):
         return kind, ""
     return kind.type, (kind.extra_json_schema or {}).get("description", "")
+
+
+def _without_null(kind: inspect.Type) -> inspect.Type:
+    if not isinstance(kind, inspect.UnionType):
+        return kind
+    types = tuple(member for member in kind.types if not isinstance(member, inspect.NoneType))
+    return types[0] if len(types) == 1 else inspect.UnionType(types)
 
 
 def _takes(kind: inspect.Type, data: Any) -> bool:
@@ -231,9 +240,7 @@ def expectation(kind: inspect.Type) -> str:
     bare, description = _unwrap(kind)
     match bare:
         case inspect.UnionType():
-            members = [expectation(member) for member in bare.types if not isinstance(member, inspect.NoneType)]
-            null = ["null"] * any(isinstance(member, inspect.NoneType) for member in bare.types)
-            return " or ".join(members + (null if len(members) > 1 else []))
+            return " or ".join(map(expectation, bare.types))
         case inspect.LiteralType():
             return _alternatives(bare)
         case _:

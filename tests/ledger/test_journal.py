@@ -57,6 +57,13 @@ def submit(journal: Journal, *leaves: bytes) -> list[OSError | None]:
     return results
 
 
+def recorded(journal: Journal, loop: Loop, leaf: bytes) -> OSError | None:
+    """Submit one leaf and wait for what came of it."""
+    results = submit(journal, leaf)
+    loop.until(lambda: bool(results))
+    return results[0]
+
+
 def read_leaves(directory: Path) -> list[bytes]:
     found = []
     for path in segments(directory):
@@ -92,9 +99,7 @@ def test_a_long_segment_is_closed_and_a_new_one_begun(tmp_path: Path, loop: Loop
     names = set()
     for number in range(30):
         names.add(journal.allocate(0).segment.name)
-        results = submit(journal, b"leaf %02d" % number)
-        loop.until(lambda results=results: bool(results))  # type: ignore[misc] - a default binds the loop's value
-        assert results == [None]
+        assert recorded(journal, loop, b"leaf %02d" % number) is None
     journal.close()
     assert len(names) > 3
     assert sorted(read_leaves(tmp_path)) == [b"leaf %02d" % number for number in range(30)]
@@ -105,11 +110,10 @@ def test_a_long_segment_is_closed_and_a_new_one_begun(tmp_path: Path, loop: Loop
 
 
 def test_the_owner_is_told_when_nothing_is_left_to_write(tmp_path: Path, loop: Loop) -> None:
-    idle = []
-    journal = Journal(tmp_path, loop.wake, on_idle=lambda: idle.append(journal.outstanding))
-    results = submit(journal, b"leaf")
-    loop.until(lambda: bool(results))
-    journal.close()
+    idle: list[int] = []
+    made = Journal(tmp_path, loop.wake, on_idle=lambda: idle.append(made.outstanding))
+    assert recorded(made, loop, b"leaf") is None
+    made.close()
     assert idle == [0]
 
 

@@ -9,7 +9,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from mainstay.contract.formats import moment_reader, to_python
-from mainstay.contract.standard import OPTIONS, raw
+from mainstay.contract.standard import OPTIONS, logical_type, raw
 from mainstay.documents import describe, shorten
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def check_object(place: Place, _: Any) -> None:
 
 def check_property(place: Place, _: Any) -> None:
     _check_names(place, "properties", "property")
-    kind = raw(place, "logicalType")
+    kind = logical_type(place)
     if kind is None and raw(place, "properties") is not None and raw(place, "items") is not None:
         place.add("properties or items, or a logicalType to choose between them", "both", "items")
     options = place.at("logicalTypeOptions")
@@ -68,7 +68,7 @@ def _check_names(place: Place, key: str, noun: str) -> None:
         seen.setdefault(name, spot.value.line)
 
 
-def _check_bounds(options: Place, kind: Any) -> None:
+def _check_bounds(options: Place, kind: str | None) -> None:
     read: Any = moment_reader(kind) if kind in _DATED else _number
     values = {}
     for key in ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum"):
@@ -113,21 +113,15 @@ def _check_pattern(place: Place) -> None:
 
 
 def _check_required(place: Place, required: Place) -> None:
-    """Names in `required` stand among the properties, where there are any, and once."""
-    known = {raw(each, "name") for each in _each(place.at("properties"))}
-    seen: set[str] = set()
+    """Names in `required` stand among the properties, where there are any."""
+    names = [raw(each, "name") for each in _each(place.at("properties"))]
     for each in _each(required):
         name = each.value.data
-        if not isinstance(name, str):
-            continue
-        if name in seen:
-            each.add("each name once", describe(name))
-        elif known and name not in known:
+        if isinstance(name, str) and names and name not in names:
             each.add("the name of a property", describe(name))
-        seen.add(name)
 
 
-def _check_invalid_values(arguments: Place, kind: Any) -> None:
+def _check_invalid_values(arguments: Place, kind: str | None) -> None:
     if not isinstance(arguments.value.data, dict):
         return
     values = raw(arguments, "validValues")
@@ -140,7 +134,7 @@ def _check_invalid_values(arguments: Place, kind: Any) -> None:
         return
     if not isinstance(pattern, str):
         arguments.add("a regular expression", describe(pattern), "pattern")
-    elif isinstance(kind, str) and kind in OPTIONS and kind != "string":
+    elif kind in OPTIONS and kind != "string":
         arguments.add("no such argument unless logicalType is string", describe(pattern), "pattern")
     else:
         _check_pattern(arguments.at("pattern"))

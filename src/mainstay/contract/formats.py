@@ -119,7 +119,9 @@ def to_python(pattern: str) -> str:
     made = f"(?a{flags}){body}"
     try:
         re.compile(made)
-    except (re.error, OverflowError, RecursionError) as error:
+    except re.error as error:
+        raise ValueError(error.msg) from None
+    except (OverflowError, RecursionError) as error:
         raise ValueError(str(error)) from None
     return made
 

@@ -174,9 +174,9 @@ def check_property(place: Place, _: Any) -> None:
     for relationship in _relationships(place):
         if "from" in relationship.value.data:
             relationship.add("no such key; a property's relationship starts at the property", '"from"', "from")
-    kind = raw(place, "logicalType")
+    kind = logical_type(place)
     for key, owner in (("properties", "object"), ("items", "array")):
-        if key in place.value.data and kind not in {None, owner}:
+        if key in place.value.data and kind not in {None, "", owner}:
             place.add(f"no such key unless logicalType is {owner}", describe(key), key)
     options = place.at("logicalTypeOptions")
     if isinstance(options.value.data, dict):
@@ -204,18 +204,21 @@ def _check_references(place: Place) -> None:
             place.add("a reference such as table.column or /schema/table/properties/column", describe(text))
 
 
-def _check_options(options: Place, kind: Any) -> None:
+def _check_options(options: Place, kind: str | None) -> None:
     keys = options.value.data
     if kind is None:
         if keys:
             options.add("a logicalType beside them", "none")
         return
-    if not isinstance(kind, str) or kind not in OPTIONS:
-        return
+    if kind not in OPTIONS:
+        return  # told where the type is read
     for key in keys:
         if key in _ANY_OPTION and key not in OPTIONS[kind]:
             fitting = ", ".join(OPTIONS[kind]) or "none"
             options.add(f"an option of logicalType {kind}: {fitting}", describe(key), key)
+    names = raw(options, "required")
+    if isinstance(names, tuple) and len({each.data for each in names if isinstance(each.data, str)}) < len(names):
+        options.add("different names", describe(names), "required")
     of_numbers = kind in FORMATS
     for key in _BOUNDS:
         bound = raw(options, key)
@@ -229,6 +232,12 @@ def _check_options(options: Place, kind: Any) -> None:
 
 
 _ANY_OPTION = frozenset(key for keys in OPTIONS.values() for key in keys)
+
+
+def logical_type(place: Place) -> str | None:
+    """The logicalType of a property: None where there is none, and nothing where it is no text."""
+    kind = raw(place, "logicalType")
+    return kind if kind is None or isinstance(kind, str) else ""
 
 
 def raw(place: Place, key: str) -> Any:
