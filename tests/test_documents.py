@@ -112,7 +112,9 @@ def test_a_billion_laughs_are_refused_before_they_are_laughed() -> None:
     assert problems[0].endswith(f"at most {MAX_NODES} values, aliases written out | more")
 
 
-@pytest.mark.parametrize("text", ["[" * 65, "- " * 65 + "x", "a: &x " + "[" * 40 + "]" * 40 + "\nb: " + "[" * 30 + "*x"])
+@pytest.mark.parametrize(
+    "text", ["[" * 65, "- " * 65 + "x", "a: &x " + "[" * 40 + "]" * 40 + "\nb: " + "[" * 30 + "*x"]
+)
 def test_a_document_nested_too_deeply_is_refused(text: str) -> None:
     found, problems = read(text)
     assert found is None
@@ -147,8 +149,10 @@ def test_any_bytes_are_read_or_have_a_problem(content: bytes) -> None:
 
 
 trees = st.recursive(
-    st.one_of(st.none(), st.booleans(), st.integers(-(10**39), 10**39), st.floats(allow_nan=False, allow_infinity=False))
-    | st.text(st.characters(exclude_categories=("Cs",)), max_size=8),
+    st.one_of(
+        st.none(), st.booleans(), st.integers(-(10**39), 10**39), st.floats(allow_nan=False, allow_infinity=False)
+    )
+    | st.text(st.characters(exclude_categories=["Cs"]), max_size=8),
     lambda below: st.lists(below, max_size=4) | st.dictionaries(st.text("abc<=yn1~ ", max_size=3), below, max_size=4),
     max_leaves=12,
 )

@@ -103,8 +103,11 @@ forked: 7
 
 def test_an_unknown_key_that_resembles_none_is_answered_with_all() -> None:
     assert read("name: oak\nzzz: 1\n")[1] == [
-        "2 zzz: a known key: name, API, treeHeight, firstLeaf, leaves, byName, children, either, open, numbers, forked"
-        ' | "zzz"'
+        (
+            "2 zzz: a known key: name, API, treeHeight, firstLeaf, leaves, byName, children, either, open, "
+            "numbers, forked"
+            ' | "zzz"'
+        )
     ]
 
 

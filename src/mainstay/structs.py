@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
-import msgspec
 from msgspec import inspect
 
 from mainstay.documents import BROKEN, Document, Place, Problems, Value, describe, join, nearest, plain
@@ -58,7 +57,7 @@ class _Reader:
         bare, description = _unwrap(kind)
         match bare:
             case inspect.AnyType():
-                return self._any(value)
+                return plain(value)
             case inspect.UnionType():
                 return self._union(value, bare, where)
             case _ if not _takes(bare, value.data):
@@ -78,9 +77,6 @@ class _Reader:
     def _refuse(self, value: Value, where: str, expected: str, found: str = "") -> Any:
         self.problems.add(self.file, value.line, where, expected, found or describe(value.data))
         return _FAILED
-
-    def _any(self, value: Value) -> Any:
-        return plain(value)
 
     def _union(self, value: Value, kind: inspect.UnionType, where: str) -> Any:
         fitting = [member for member in kind.types if _takes(_unwrap(member)[0], value.data)]

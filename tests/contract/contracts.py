@@ -15,10 +15,11 @@ Json = Any  # None, bool, int, float, str, list or dict
 NAMES = ("amount", "class", "a b", "x-y", "é", "f0", "f1", "a.b", "$", "None", "amount ", "日付")
 EDGES = (0, 1, -1, 127, 128, -128, 2**31, 2**53 + 1, 2**63 - 1, 2**63, -(2**63), -(2**63) - 1, 2**64 - 1, 2**64, 2**128)
 STRINGS = (
-    "", "a", "ab", "abc", "b\n", "ACC1", "x@example.com", "x@y", "10.0.0.1", "10.0.0.256", "::1", "::g", "example.com", "-a",
-    "http://e.com/%41", "http://e.com/%4", "123e4567-e89b-12d3-a456-426614174000", "2024-02-29", "2023-02-29", "1900-02-29",
-    "2000-02-29", "0000-01-01", "2024-01-01T00:00:00Z", "2024-01-01T00:00:00", "2024-01-01t23:59:59.123456789+05:30",
-    "2024-01-01T24:00:00Z", "12:00:00", "12:00:00Z", "12:00:60", "12:00:00.5-01:00", "2024-12-31", "é\u2028", "😀😀", "٣",
+    "", "a", "ab", "abc", "b\n", "ACC1", "x@example.com", "x@y", "10.0.0.1", "10.0.0.256", "::1", "::g", "example.com",
+    "-a", "http://e.com/%41", "http://e.com/%4", "123e4567-e89b-12d3-a456-426614174000", "2024-02-29", "2023-02-29",
+    "1900-02-29", "2000-02-29", "0000-01-01", "2024-01-01T00:00:00Z", "2024-01-01T00:00:00",
+    "2024-01-01t23:59:59.123456789+05:30", "2024-01-01T24:00:00Z", "12:00:00", "12:00:00Z", "12:00:60",
+    "12:00:00.5-01:00", "2024-12-31", "é\u2028", "😀😀", "٣",
 )  # fmt: skip  # one a line would fill a page
 PATTERNS = ("^a", "b$", "^[A-Z]{3}\\d$", "^\\d+$", "a|b", "(?i)^AB", "[[a]", "^(?<x>a)$", "\\$")
 MOMENTS = {
@@ -34,7 +35,7 @@ numbers = st.one_of(
     st.floats(allow_nan=False, allow_infinity=False),
     st.sampled_from((0.5, -0.0, 0.1, 0.3, 0.07, 1e300, 5e-324, 3.5e38, -3.5e38, 1.0, 100.0)),
 )
-strings = st.one_of(st.sampled_from(STRINGS), st.text(st.characters(exclude_categories=("Cs",)), max_size=6))
+strings = st.one_of(st.sampled_from(STRINGS), st.text(st.characters(exclude_categories=["Cs"]), max_size=6))
 scalars = st.one_of(st.none(), st.booleans(), numbers, strings)
 values: st.SearchStrategy[Json] = st.recursive(
     scalars,

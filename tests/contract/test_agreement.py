@@ -6,6 +6,9 @@ import json
 from typing import Any
 
 import msgspec
+from hypothesis import HealthCheck, event, given, settings
+from hypothesis import strategies as st
+
 from contract.contracts import (
     EDGES,
     PATTERNS,
@@ -17,9 +20,6 @@ from contract.contracts import (
     validator_of,
     values,
 )
-from hypothesis import HealthCheck, event, given, settings
-from hypothesis import strategies as st
-
 from mainstay.contract.load import parse_contract
 from mainstay.contract.types import RULES
 from mainstay.contract.validator import ObjectValidator, compile_object
@@ -94,7 +94,9 @@ def test_a_scalar_property_has_one_verdict_on_every_edge_value(declared: dict[st
 
 @settings(thorough, max_examples=200)
 @given(named_properties(1), st.one_of(st.binary(max_size=40), values.map(lambda value: json.dumps(value).encode())))
-def test_arbitrary_bytes_and_json_are_refused_with_a_reason_or_decoded(fields: list[dict[str, Any]], raw: bytes) -> None:
+def test_arbitrary_bytes_and_json_are_refused_with_a_reason_or_decoded(
+    fields: list[dict[str, Any]], raw: bytes
+) -> None:
     validator = compiled(fields)
     if validator is not None:
         assert decodes(validator, raw) == (not validator.violations(raw))
@@ -127,7 +129,9 @@ def test_a_decoded_record_encodes_to_what_decodes_to_the_same(data: st.DataObjec
 
 
 def test_values_nested_too_deeply_are_refused_on_both_paths() -> None:
-    validator = validator_of({"name": "open"}, {"name": "list", "logicalType": "array", "items": {"logicalType": "array"}})
+    validator = validator_of(
+        {"name": "open"}, {"name": "list", "logicalType": "array", "items": {"logicalType": "array"}}
+    )
     for levels, accepted in ((62, True), (63, True), (64, False), (500, False), (100_000, False)):
         raw = b'{"open": ' + b"[" * levels + b"]" * levels + b"}"
         assert decodes(validator, raw) is accepted

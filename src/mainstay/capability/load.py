@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from mainstay.capability.types import FILE_NAME, Capability
+from mainstay.capability.types import CONTRACT_NAME, FILE_NAME, Capability
 from mainstay.contract.load import ReadContract, read_contract
 from mainstay.contract.validator import ObjectValidator, compile_object
 from mainstay.documents import Document, Place, Problems, describe, nearest, read_bytes, read_document, shorten
@@ -86,13 +86,12 @@ def _read_contract_of(
     folder: Path, place: Place | None, capability: Capability | None, problems: Problems
 ) -> ReadContract | None:
     """The contract, also where the declaration has problems elsewhere and only says where the contract is."""
-    default = "contract.odcs.yaml"
     if capability is not None:
         name = capability.contract
     elif place is not None and isinstance(place.at("contract").value.data, str):
         name = place.at("contract").value.data
     else:
-        name = default
+        name = CONTRACT_NAME
     spot = place.at("contract") if place is not None else None
     path = _inside(folder, name)
     if path is None or not path.is_file():

@@ -8,8 +8,14 @@ from msgspec import Meta, Struct, field
 
 API_VERSION = "mainstay/v1"
 FILE_NAME = "capability.yaml"
+CONTRACT_NAME = "contract.odcs.yaml"  # where the contract stands unless `contract` says otherwise
 
-Name: TypeAlias = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9-]{1,62}\Z", description="lower case, digits and dashes")]
+Name: TypeAlias = Annotated[
+    str,
+    Meta(
+        pattern=r"^[a-z][a-z0-9-]{1,62}\Z", description="2 to 63 lower-case letters, digits and dashes, a letter first"
+    ),
+]
 Text: TypeAlias = Annotated[str, Meta(min_length=1, max_length=10_000)]
 FieldName: TypeAlias = Annotated[str, Meta(min_length=1, max_length=256)]
 FolderPath: TypeAlias = Annotated[
@@ -86,7 +92,7 @@ class Capability(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     purpose: Text
     owner: Owner
     replaces: Text | None = None  # what did this work before
-    contract: FolderPath = "contract.odcs.yaml"
+    contract: FolderPath = CONTRACT_NAME
     objects: Objects
     model: ModelSource
     output: dict[FieldName, OutputField]

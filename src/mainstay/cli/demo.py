@@ -217,10 +217,15 @@ def _check_acknowledged(workspace: Workspace) -> bool:
     acknowledged = _acknowledged(workspace).read_text().split()
     with Index(workspace.ledger) as index:
         places = _places(workspace, index, acknowledged)
+        recorded = sum(index.counts(CAPABILITY).decisions.values())
     missing = sum(place is None for place in places)
     doubled = len(acknowledged) - len(set(acknowledged)) + len(places) - missing - len(set(places) - {None})
+    unheard = recorded - len(acknowledged)
     good = not missing and not doubled
     out.print(f"  {len(acknowledged):,} acknowledged, {missing} missing, {doubled} doubled: {_word(good)}")
+    if unheard > 0:
+        were = "decision was" if unheard == 1 else "decisions were"
+        out.print(f"  {unheard} more {were} recorded by the killed worker, which died before it could answer")
     return good
 
 

@@ -124,7 +124,7 @@ def record_struct(name: str, fields: Sequence[tuple[str, Node]]) -> type[msgspec
     return msgspec.defstruct(
         name,
         definitions,
-        rename={f"f{i}": name for i, (name, _) in enumerate(fields)},
+        rename={f"f{i}": field for i, (field, _) in enumerate(fields)},
         forbid_unknown_fields=True,
         frozen=True,
         gc=False,

@@ -217,7 +217,8 @@ def _check_options(options: Place, kind: str | None) -> None:
             fitting = ", ".join(OPTIONS[kind]) or "none"
             options.add(f"an option of logicalType {kind}: {fitting}", describe(key), key)
     names = raw(options, "required")
-    if isinstance(names, tuple) and len({each.data for each in names if isinstance(each.data, str)}) < len(names):
+    texts = [each.data for each in names if isinstance(each.data, str)] if isinstance(names, tuple) else []
+    if len(set(texts)) < len(texts):
         options.add("different names", describe(names), "required")
     of_numbers = kind in FORMATS
     for key in _BOUNDS:

@@ -80,7 +80,7 @@ class ObjectValidator:
             self.decode(raw)
         except msgspec.DecodeError:
             # Every value that counts is right. What the decoder refused was replaced by a later value of its name.
-            return repeated_names(raw)
+            return repeated_names(raw) or (Violation(RECORD, "malformed", "what the decoder takes", "something else"),)
         return ()
 
     def check(self, value: Any) -> tuple[Violation, ...]:

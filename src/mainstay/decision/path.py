@@ -297,7 +297,9 @@ class DecisionPath:
 def _guard(plan: Plan, result: Result) -> Verdict:
     """The verdict on what the model gave for one row."""
     if not isinstance(result, Prediction):
-        return plan.without_model("model_error", _one_line(result))
+        # What a graph says of its failure may quote the input.
+        detail = _one_line(result) if plan.protector is None else type(result).__name__
+        return plan.without_model("model_error", detail)
     output = _encode(plan.make_output(*result.values))
     try:
         plan.check_output(output)

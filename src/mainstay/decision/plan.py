@@ -104,7 +104,7 @@ def compile_plan(workspace: Workspace, release: Release) -> Plan:
         fallback=_encode(capability.fallback[0].constant) if capability.fallback else None,
         decode=declared.input.decode,
         values=declared.input.values,
-        make_output=declared.output.record_type,
+        make_output=declared.output.make,
         check_output=declared.output.decode,
     )
 
