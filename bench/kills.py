@@ -27,7 +27,7 @@ from mainstay.server.supervisor import free_port, running_state, wait_until_read
 from mainstay.signing import load_verifier
 
 CONNECTIONS = 64
-GAP_SECONDS = (0.2, 1.6)  # between kills, drawn at random
+GAP_SECONDS = (0.3, 1.5)  # between kills, drawn at random
 
 
 def kill_workers(fixture: Fixture, kills: int, *, quiet: bool) -> int:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any
 
@@ -17,7 +18,7 @@ from cyclopts import Parameter
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from mainstay.capability.load import load_capability
-from mainstay.cli.common import API_KEY_VARIABLE, out
+from mainstay.cli.common import API_KEY_VARIABLE, err, out, print_json
 from mainstay.cli.evidence import explain_entry, explanation_lines
 from mainstay.cli.init import create_workspace
 from mainstay.cli.status import promise_lines
@@ -33,6 +34,8 @@ from mainstay.signing import load_verifier
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from rich.console import Console
 
     from mainstay.workspace import Workspace
 
@@ -50,28 +53,44 @@ def demo(
     serve: Annotated[bool, Parameter(negative="", help="Leave it serving afterwards, until Ctrl-C.")] = False,
     port: Annotated[int, Parameter(help="Where it serves; 0 for any free port.")] = 8321,
     flights: Annotated[int | None, Parameter(help="Replay only so many flights of April.")] = None,
+    json: Annotated[bool, Parameter(negative="", help="Print the facts as JSON; the story goes to stderr.")] = False,
 ) -> int:
     """The whole story on real flights, in about a minute.
 
     Example: mainstay demo --serve
     """
-    begun = time.monotonic()
+    story = _Story(err if json else out)
     example = find_example()
-    workspace, token = _make_workspace(directory)
-    _train(example, workspace)
-    _register(workspace)
+    workspace, token = _make_workspace(story, directory)
+    _train(story, example, workspace)
+    _register(story, workspace)
     url = f"http://127.0.0.1:{port or free_port('127.0.0.1')}"
-    with _running(workspace, url) as service:
-        summary, killed = _replay(example, workspace, url, token, flights)
-        _tell_replay(summary, killed)
-        good = _check_acknowledged(workspace)
-        _tell_promise(workspace)
-        good = _check_ledger(workspace) and good
-        _explain_one(workspace)
-        out.print(f"\nDone in {time.monotonic() - begun:.0f} s. The workspace is {workspace.root}", soft_wrap=True)
+    with _running(story, workspace, url) as service:
+        summary, killed = _replay(story, example, workspace, url, token, flights)
+        _tell_replay(story, summary, killed)
+        good = _check_acknowledged(story, workspace)
+        _tell_promise(story, workspace)
+        good = _check_ledger(story, workspace) and good
+        _explain_one(story, workspace)
+        seconds = time.monotonic() - story.begun
+        story.tell.print(f"\nDone in {seconds:.0f} s. The workspace is {workspace.root}")
+        if json:
+            print_json({**story.facts, "ok": good, "seconds": seconds})
         if serve:
-            _leave_serving(workspace, url, token, service)
+            _leave_serving(story, workspace, url, token, service)
     return 0 if good else 1
+
+
+@dataclass
+class _Story:
+    """Tells people what happens, and keeps the facts for programs."""
+
+    tell: Console
+    facts: dict[str, Any] = field(default_factory=dict)
+    begun: float = field(default_factory=time.monotonic)
+
+    def title(self, text: str) -> None:
+        self.tell.print(f"\n[bold]{text}[/]")
 
 
 def find_example() -> Path:
@@ -83,8 +102,8 @@ def find_example() -> Path:
     raise Failed("the flights example is not part of this installation", hint="Clone the repository and run make demo.")
 
 
-def _make_workspace(directory: Path) -> tuple[Workspace, str]:
-    _title("A workspace")
+def _make_workspace(story: _Story, directory: Path) -> tuple[Workspace, str]:
+    story.title("A workspace")
     if directory.exists() and any(directory.iterdir()):
         if not (directory / MARKER).exists():
             raise Misuse(f"{directory} exists and was not made by this demo", hint="Name another with --directory.")
@@ -92,12 +111,12 @@ def _make_workspace(directory: Path) -> tuple[Workspace, str]:
     directory.mkdir(parents=True, exist_ok=True)
     (directory / MARKER).touch()
     workspace, _, token = create_workspace(directory, "demo.mainstay.local/flights")
-    out.print(f"  {workspace.root}, with a signing key and an API key")
+    story.tell.print(f"  {workspace.root}, with a signing key and an API key")
     return workspace, token
 
 
-def _train(example: Path, workspace: Workspace) -> None:
-    _title("The pilot: arrives more than 15 minutes late?")
+def _train(story: _Story, example: Path, workspace: Workspace) -> None:
+    story.title("The pilot: arrives more than 15 minutes late?")
     folder = workspace.capabilities / CAPABILITY
     source = example / "capabilities" / CAPABILITY
     shutil.copytree(source, folder, ignore=shutil.ignore_patterns("model", "__pycache__", "samples.jsonl"))
@@ -111,23 +130,25 @@ def _train(example: Path, workspace: Workspace) -> None:
     if trained.returncode != 0:
         raise Failed(f"train.py failed:\n{trained.stderr.strip()[-2000:]}")
     for line in trained.stdout.strip().splitlines():
-        out.print(f"  {line}", markup=False)
+        story.tell.print(f"  {line}", markup=False)
 
 
-def _register(workspace: Workspace) -> None:
-    _title("Into production")
+def _register(story: _Story, workspace: Workspace) -> None:
+    story.title("Into production")
     registered = record_registration(workspace, workspace.capabilities / CAPABILITY, None)
     conversion = registered.manifest.conversion
-    out.print(f"  registered {registered.version}")
+    story.facts["version"] = registered.version
+    story.facts["conversion"] = msgspec.to_builtins(conversion)
+    story.tell.print(f"  registered {registered.version}")
     if conversion is not None:
         difference = f"largest difference {conversion.max_difference:.1e} over {conversion.rows} sample rows"
-        out.print(f"  converted to ONNX: {difference}, {conversion.tolerance:.0e} allowed")
+        story.tell.print(f"  converted to ONNX: {difference}, {conversion.tolerance:.0e} allowed")
     release = record_promotion(workspace, CAPABILITY, registered.version, "first release")
-    out.print(f"  release {release.number} is in force")
+    story.tell.print(f"  release {release.number} is in force")
 
 
 @contextmanager
-def _running(workspace: Workspace, url: str) -> Iterator[subprocess.Popen[bytes]]:
+def _running(story: _Story, workspace: Workspace, url: str) -> Iterator[subprocess.Popen[bytes]]:
     """`mainstay up` with two workers, in a process of its own; drained at the end."""
     workspace.run.mkdir(parents=True, exist_ok=True)
     log = workspace.run / "up.log"
@@ -142,7 +163,7 @@ def _running(workspace: Workspace, url: str) -> Iterator[subprocess.Popen[bytes]
             wait_until_ready(url, READY_SECONDS, alive=lambda: service.poll() is None)
         except Failed as error:
             raise Failed(f"{error.message}\n{log.read_text()[-2000:]}") from None
-        out.print(f"  serving at {url} with two workers")
+        story.tell.print(f"  serving at {url} with two workers")
         yield service
     finally:
         service.terminate()
@@ -150,10 +171,10 @@ def _running(workspace: Workspace, url: str) -> Iterator[subprocess.Popen[bytes]
 
 
 def _replay(
-    example: Path, workspace: Workspace, url: str, token: str, flights: int | None
+    story: _Story, example: Path, workspace: Workspace, url: str, token: str, flights: int | None
 ) -> tuple[dict[str, Any], int]:
     """April as live traffic from another process; its summary, and the process id of the worker killed on the way."""
-    _title("April 2013, replayed as live traffic")
+    story.title("April 2013, replayed as live traffic")
     total = FLIGHTS_IN_APRIL if flights is None else min(flights, FLIGHTS_IN_APRIL)
     command = [sys.executable, str(example / "replay.py"), "--url", url]
     command += ["--acknowledged", str(_acknowledged(workspace)), "--limit", str(total)]
@@ -164,7 +185,7 @@ def _replay(
     assert process.stdout is not None
     assert process.stderr is not None
     try:
-        summary, killed = _follow(process.stdout, workspace, total)
+        summary, killed = _follow(story, process.stdout, workspace, total)
         complaint = process.stderr.read().decode()[-2000:]
     finally:
         process.kill()
@@ -176,12 +197,12 @@ def _replay(
     return summary, killed
 
 
-def _follow(lines: IO[bytes], workspace: Workspace, total: int) -> tuple[dict[str, Any], int]:
+def _follow(story: _Story, lines: IO[bytes], workspace: Workspace, total: int) -> tuple[dict[str, Any], int]:
     """Show the progress that the replay tells, and kill a worker on the way."""
     summary: dict[str, Any] = {}
     killed = 0
     columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=out) as bar:
+    with Progress(*columns, console=story.tell) as bar:
         task = bar.add_task("decisions", total=total)
         for line in lines:
             summary = msgspec.json.decode(line)
@@ -198,22 +219,25 @@ def _kill_a_worker(workspace: Workspace) -> int:
     return number
 
 
-def _tell_replay(summary: dict[str, Any], killed: int) -> None:
+def _tell_replay(story: _Story, summary: dict[str, Any], killed: int) -> None:
     latency = summary["latency_ms"]
-    out.print(
+    story.facts["replay"] = {**summary, "killed_worker": killed}
+    story.tell.print(
         f"  {summary['decisions']:,} decisions and {summary['outcomes']:,} outcomes in {summary['seconds']:.0f} s"
     )
     for outcome, reason, count in summary["by_outcome"]:
-        out.print(f"    {outcome:<9} {reason or '-':<19} {count:>7,}", highlight=False)
-    out.print(
+        story.tell.print(f"    {outcome:<9} {reason or '-':<19} {count:>7,}", highlight=False)
+    story.tell.print(
         f"  latency as the caller saw it: p50 {latency['p50']} ms, p95 {latency['p95']} ms, p99 {latency['p99']} ms"
     )
-    out.print(f"  worker {killed} was killed with SIGKILL on the way; {summary['repeated']} calls were sent again")
+    story.tell.print(
+        f"  worker {killed} was killed with SIGKILL on the way; {summary['repeated']} calls were sent again"
+    )
 
 
-def _check_acknowledged(workspace: Workspace) -> bool:
+def _check_acknowledged(story: _Story, workspace: Workspace) -> bool:
     """Every decision that a caller was given is in the ledger, once."""
-    _title("Is every acknowledged decision in the ledger?")
+    story.title("Is every acknowledged decision in the ledger?")
     acknowledged = _acknowledged(workspace).read_text().split()
     with Index(workspace.ledger) as index:
         places = _places(workspace, index, acknowledged)
@@ -222,10 +246,16 @@ def _check_acknowledged(workspace: Workspace) -> bool:
     doubled = len(acknowledged) - len(set(acknowledged)) + len(places) - missing - len(set(places) - {None})
     unheard = recorded - len(acknowledged)
     good = not missing and not doubled
-    out.print(f"  {len(acknowledged):,} acknowledged, {missing} missing, {doubled} doubled: {_word(good)}")
+    story.facts["acknowledged"] = {
+        "decisions": len(acknowledged),
+        "missing": missing,
+        "doubled": doubled,
+        "recorded_but_unheard": unheard,
+    }
+    story.tell.print(f"  {len(acknowledged):,} acknowledged, {missing} missing, {doubled} doubled: {_word(good)}")
     if unheard > 0:
         were = "decision was" if unheard == 1 else "decisions were"
-        out.print(f"  {unheard} more {were} recorded by the killed worker, which died before it could answer")
+        story.tell.print(f"  {unheard} more {were} recorded by the killed worker, which died before it could answer")
     return good
 
 
@@ -240,62 +270,70 @@ def _places(workspace: Workspace, index: Index, acknowledged: list[str]) -> list
         time.sleep(0.2)
 
 
-def _tell_promise(workspace: Workspace) -> None:
-    _title("Does it keep the pilot's promise?")
+def _tell_promise(story: _Story, workspace: Workspace) -> None:
+    story.title("Does it keep the pilot's promise?")
     declared = load_capability(workspace.capabilities / CAPABILITY)
     with Index(workspace.ledger) as index:
         index.catch_up(Log(workspace.ledger))
         held = hold(index, declared.capability)
-    out.print(f"  of {held.answered:,} answers, {held.labelled:,} flights have landed")
+    story.facts["promise"] = msgspec.to_builtins(held)
+    story.tell.print(f"  of {held.answered:,} answers, {held.labelled:,} flights have landed")
     for line in promise_lines(held, "April"):
-        out.print(f"  {line}", markup=False)
+        story.tell.print(f"  {line}", markup=False)
 
 
-def _check_ledger(workspace: Workspace) -> bool:
+def _check_ledger(story: _Story, workspace: Workspace) -> bool:
     """The true ledger verifies; a copy with one bit changed does not, and the place is named."""
-    _title("The ledger, and a copy with one byte changed")
+    story.title("The ledger, and a copy with one byte changed")
     verifier = load_verifier(workspace.keys)
     begun = time.monotonic()
     true_report = verify_ledger(workspace.ledger, verifier)
     seconds = time.monotonic() - begun
-    out.print(f"  the ledger: {_word(true_report.ok)} ({true_report.size:,} entries read again in {seconds:.1f} s)")
+    story.tell.print(
+        f"  the ledger: {_word(true_report.ok)} ({true_report.size:,} entries read again in {seconds:.1f} s)"
+    )
     copy = workspace.run / "tampered-ledger"
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(workspace.ledger, copy, ignore=shutil.ignore_patterns("wal", "index.db*", "*.lock"))
     place = flip_one_byte(copy, seed=2013)
     tampered = verify_ledger(copy, verifier)
-    out.print(f"  the copy, with {place}: {'NOT FOUND' if tampered.ok else 'found'}")
+    story.tell.print(f"  the copy, with {place}: {'NOT FOUND' if tampered.ok else 'found'}")
     for finding in tampered.findings[:3]:
-        out.print(f"    {finding}", markup=False)
+        story.tell.print(f"    {finding}", markup=False)
     shutil.rmtree(copy)
+    story.facts["ledger"] = {
+        "ok": true_report.ok,
+        "entries": true_report.size,
+        "tampered": place,
+        "tampering_found": [str(finding) for finding in tampered.findings[:3]],
+    }
     return true_report.ok and not tampered.ok
 
 
-def _explain_one(workspace: Workspace) -> None:
-    _title("One decision, explained")
+def _explain_one(story: _Story, workspace: Workspace) -> None:
+    story.title("One decision, explained")
     with Index(workspace.ledger) as index:
-        chosen = next(
-            (
-                decision.id
-                for decision, outcome in index.joined(CAPABILITY)
-                if outcome is not None
-                and decision.output is not None
-                and 0.4 < msgspec.json.decode(decision.output)["probability"] < 0.6
-            ),
-            None,
-        )
-    if chosen is None:
-        raise Failed("no decision with an outcome was found to explain")
-    for line in explanation_lines(explain_entry(workspace, chosen)):
-        out.print(f"  {line}", markup=False)
+        known = [
+            (abs(msgspec.json.decode(decision.output)["probability"] - 0.5), decision.id)
+            for decision, outcome in index.joined(CAPABILITY)
+            if outcome is not None and decision.outcome == "answered" and decision.output is not None
+        ]
+    if not known:
+        story.tell.print("  no flight has landed yet")
+        return
+    _, chosen = min(known)  # the one that the model was least sure of
+    explained = explain_entry(workspace, chosen)
+    story.facts["explained"] = explained
+    for line in explanation_lines(explained):
+        story.tell.print(f"  {line}", markup=False)
 
 
-def _leave_serving(workspace: Workspace, url: str, token: str, service: subprocess.Popen[bytes]) -> None:
+def _leave_serving(story: _Story, workspace: Workspace, url: str, token: str, service: subprocess.Popen[bytes]) -> None:
     folder = workspace.capabilities / CAPABILITY
     sample = (folder / load_capability(folder).capability.samples).read_bytes().split(b"\n", 1)[0]
     body = msgspec.json.encode({"input": msgspec.json.decode(sample)}).decode()
-    out.print("\nServing until Ctrl-C. Ask it:\n")
-    out.print(
+    story.tell.print("\nServing until Ctrl-C. Ask it:\n")
+    story.tell.print(
         f"curl -s {url}/v1/capabilities/{CAPABILITY}/decisions \\\n"
         f"  -H 'Authorization: Bearer {token}' \\\n"
         f"  -H 'Content-Type: application/json' \\\n"
@@ -305,15 +343,11 @@ def _leave_serving(workspace: Workspace, url: str, token: str, service: subproce
     try:
         service.wait()
     except KeyboardInterrupt:
-        out.print("draining")
+        story.tell.print("draining")
 
 
 def _acknowledged(workspace: Workspace) -> Path:
     return workspace.run / "acknowledged.txt"
-
-
-def _title(text: str) -> None:
-    out.print(f"\n[bold]{text}[/]")
 
 
 def _word(good: bool) -> str:

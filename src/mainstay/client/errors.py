@@ -1,7 +1,7 @@
 """What can go wrong when a decision is asked for.
 
 MainstayError
-├── CallRefused          the service understood and said no (4xx): asking again the same way does not help
+├── CallRefused          the service said no (4xx), or recorded a refusal: a late or failing model without a fallback
 ├── Unavailable          no answer now (429, 503, no connection, too slow): asking again later may help
 └── Failed
     └── BadAnswer        something answered, but not as the service does
@@ -23,7 +23,7 @@ SHOWN_CHARACTERS = 80  # of a value found
 class CallRefused(MainstayError):
     """The service understood and said no. `violations` holds every one, not only those the message shows.
 
-    `decision_id` and `receipt` are set when the refusal itself was recorded as a decision.
+    `decision_id` and `receipt` are set when the refusal itself was recorded as a decision; `reasons` then says why.
     """
 
     def __init__(

@@ -263,7 +263,7 @@ def _refuse(answer: Answer) -> NoReturn:
             retry_after_seconds=_retry_after_seconds(answer.headers.get("retry-after")),
             may_repeat=True,
         )
-    if 400 <= answer.status < 500:
+    if 400 <= answer.status < 500 or problem.decision_id is not None:  # a recorded refusal, such as a late model's
         raise CallRefused(
             status=answer.status,
             title=problem.title,

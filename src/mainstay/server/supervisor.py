@@ -35,7 +35,7 @@ CONTROL = "control"
 POLL_SECONDS = 0.1
 FIRST_BACKOFF_SECONDS = 0.1
 LONGEST_BACKOFF_SECONDS = 5.0
-HEALTHY_SECONDS = 2.0  # a child that lived this long had started: it starts again with the first back-off
+HEALTHY_SECONDS = 1.0  # a child that lived this long had started: it starts again with the first back-off
 KILL_AFTER_SECONDS = 5.0  # beyond the drain
 
 
