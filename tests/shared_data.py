@@ -1,4 +1,4 @@
-"""Real data made by others stands beside the checkout where there is any; tests that use it skip where there is none."""
+"""Real data made by others stands beside the checkout where there is any; without it, tests that use it skip."""
 
 from __future__ import annotations
 

@@ -8,8 +8,9 @@ import pytest
 
 from mainstay.catalog.agreement import check_agreement, round_up
 from mainstay.catalog.conversion import Prediction, Reply
-from mainstay.catalog.types import Conversion, ModelOutput
+from mainstay.catalog.types import Conversion
 from mainstay.errors import Failed
+from mainstay.runtime.types import ModelOutput
 
 
 def reply(original: Prediction, *roles: Any) -> Reply:

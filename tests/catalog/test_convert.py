@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -35,8 +35,11 @@ from mainstay.catalog.agreement import check_agreement
 from mainstay.catalog.conversion import ARTIFACT, Feature, Reply
 from mainstay.catalog.convert import RefusedError, convert_model
 from mainstay.catalog.graph import Graph
-from mainstay.catalog.types import Conversion, ModelInput, ModelOutput
 from mainstay.errors import Failed
+from mainstay.runtime.types import ModelInput, ModelOutput
+
+if TYPE_CHECKING:
+    from mainstay.catalog.types import Conversion
 
 # numpy's, in skl2onnx; in the child they are printed where nobody looks.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")

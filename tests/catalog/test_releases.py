@@ -19,9 +19,10 @@ from mainstay.catalog.releases import (
     read_current,
     signature_of,
 )
-from mainstay.catalog.types import RELEASE_PAYLOAD, VERSION_FORMAT, Manifest, ModelInput, ModelOutput
+from mainstay.catalog.types import RELEASE_PAYLOAD, VERSION_FORMAT, Manifest
 from mainstay.catalog.versions import store_version, stored_file
 from mainstay.errors import Damaged, Misuse
+from mainstay.runtime.types import ModelInput, ModelOutput
 from mainstay.signing import SigningKey, create_signing_key, sign_envelope
 from mainstay.workspace import SETTINGS_FILE, Workspace, open_workspace
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mainstay.catalog.types import MANIFEST, VERSION_FORMAT, Conversion, Manifest, ModelInput, ModelOutput
+from mainstay.catalog.types import MANIFEST, VERSION_FORMAT, Conversion, Manifest
 from mainstay.catalog.versions import (
     digest_of,
     encode_manifest,
@@ -21,6 +21,7 @@ from mainstay.catalog.versions import (
     stored_file,
 )
 from mainstay.errors import Damaged, Misuse
+from mainstay.runtime.types import ModelInput, ModelOutput
 
 if TYPE_CHECKING:
     from pathlib import Path

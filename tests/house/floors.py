@@ -24,7 +24,7 @@ MAY_IMPORT: Final[dict[str, frozenset[str]]] = {
     "ledger": GROUND,
     "capability": GROUND | {"contract"},
     "catalog": _BELOW_KNOW | {"runtime"},
-    "runtime": GROUND | {"contract", "capability", "catalog.types"},
+    "runtime": GROUND | {"contract", "capability"},
     "authority": _BELOW_KNOW,
     "privacy": _BELOW_KNOW,
     "decision": _BELOW_ACT,

@@ -9,9 +9,10 @@ import pytest
 
 import tiny
 from mainstay.capability.types import OutputField
-from mainstay.catalog.types import Manifest, ModelInput, ModelOutput, StoredFile
+from mainstay.catalog.types import Manifest, StoredFile
 from mainstay.runtime.lane import Lane, Prediction, run_rows, seconds_per_batch
 from mainstay.runtime.model import OnnxModel
+from mainstay.runtime.types import ModelInput, ModelOutput
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from mainstay.capability.types import OutputField
-from mainstay.catalog.types import ModelOutput
 from mainstay.runtime.outputs import build_mapper
+from mainstay.runtime.types import ModelOutput
 
 PROBABILITIES = [ModelOutput(name="p", role="probabilities")]
 TWO_ROWS = {"p": np.array([[0.25, 0.75], [0.5, 0.5]], np.float32)}

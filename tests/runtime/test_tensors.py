@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mainstay.catalog.types import ModelInput
 from mainstay.runtime.tensors import build_feeder
+from mainstay.runtime.types import ModelInput
 
 FIELDS = ("a", "b", "c")
 

@@ -25,9 +25,9 @@ from typing import Any, Literal
 
 import msgspec
 
-from mainstay.catalog.types import ModelInput, ModelOutput  # noqa: TC001 - msgspec reads the annotations
 from mainstay.catalog.versions import MAX_FILE_BYTES, read_bounded
 from mainstay.errors import Failed, Misuse
+from mainstay.runtime.types import ModelInput, ModelOutput  # noqa: TC001 - msgspec reads the annotations
 
 REQUEST = "request.json"
 REPLY = "reply.json"

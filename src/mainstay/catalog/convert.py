@@ -36,7 +36,7 @@ from mainstay.catalog.conversion import (
     Reply,
     Request,
 )
-from mainstay.catalog.types import ModelInput, ModelOutput
+from mainstay.runtime.types import ModelInput, ModelOutput
 
 _TENSORS = {"float": FloatTensorType, "int64": Int64TensorType, "string": StringTensorType}
 _MATRIX = "features"

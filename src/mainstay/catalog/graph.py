@@ -11,9 +11,9 @@ import msgspec
 import numpy as np
 import onnxruntime
 
-from mainstay.catalog.types import ModelInput, ModelOutput
 from mainstay.errors import Failed, Misuse
 from mainstay.runtime.tensors import build_feeder
+from mainstay.runtime.types import ModelInput, ModelOutput
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -28,7 +28,7 @@ from mainstay.catalog.agreement import check_agreement
 from mainstay.catalog.conversion import PICKLE_SUFFIXES, SKOPS_SUFFIX, Limits, Reply, Request
 from mainstay.catalog.graph import Graph, understand_classes, understand_outputs
 from mainstay.catalog.samples import MAX_SAMPLE_BYTES, check_outputs, features_of, read_samples
-from mainstay.catalog.types import VERSION_FORMAT, Conversion, Digest, Manifest, ModelInput, ModelOutput, StoredFile
+from mainstay.catalog.types import VERSION_FORMAT, Conversion, Digest, Manifest, StoredFile
 from mainstay.catalog.versions import (
     FOLDER,
     MAX_FILE_BYTES,
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from mainstay.capability.types import ModelSource
     from mainstay.catalog.conversion import Feature
     from mainstay.runtime.tensors import Row
+    from mainstay.runtime.types import ModelInput, ModelOutput
 
 CONVERTED = "artifact.onnx"
 MAX_CODE_FILES = 1_000

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from mainstay.capability.load import Declared
-    from mainstay.catalog.types import ModelOutput
     from mainstay.contract.validator import ObjectValidator
     from mainstay.runtime.tensors import Row
+    from mainstay.runtime.types import ModelOutput
 
 MAX_SAMPLE_BYTES = 64 << 20
 MAX_SAMPLE_ROWS = 100_000

@@ -6,6 +6,8 @@ from typing import Final, Literal
 
 from msgspec import Struct
 
+from mainstay.runtime.types import ModelInput, ModelOutput  # noqa: TC001 - msgspec reads the annotations
+
 VERSION_FORMAT: Final = "mainstay-version/1"
 RELEASE_FORMAT: Final = "mainstay-release/1"
 RELEASE_PAYLOAD: Final = "application/vnd.mainstay.release+json"
@@ -20,21 +22,6 @@ class StoredFile(Struct, frozen=True, kw_only=True):
     path: str
     digest: Digest
     bytes: int
-
-
-class ModelInput(Struct, frozen=True, kw_only=True):
-    """One input of the ONNX graph and the input fields that fill its columns, in order."""
-
-    name: str
-    kind: Literal["float", "double", "int64", "string", "bool"]
-    fields: tuple[str, ...]
-
-
-class ModelOutput(Struct, frozen=True, kw_only=True):
-    """One output of the ONNX graph that decisions read."""
-
-    name: str
-    role: Literal["probabilities", "label", "value"]
 
 
 class Conversion(Struct, frozen=True, kw_only=True):

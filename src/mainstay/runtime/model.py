@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from mainstay.capability.types import OutputField
-    from mainstay.catalog.types import Manifest
+    from mainstay.runtime.types import Signature
 
 
 class OnnxModel:
     """A version's graph, loaded on one CPU thread. `run` may be called from any one thread at a time."""
 
     def __init__(
-        self, artifact: bytes, manifest: Manifest, fields: Sequence[str], mapping: Mapping[str, OutputField]
+        self, artifact: bytes, signature: Signature, fields: Sequence[str], mapping: Mapping[str, OutputField]
     ) -> None:
         """Load the graph.
 
@@ -34,9 +34,9 @@ class OnnxModel:
         options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
         options.log_severity_level = 4  # fatal: what fails is raised, and its text may hold values of the input
         self._session: Any = onnxruntime.InferenceSession(artifact, options, providers=["CPUExecutionProvider"])
-        self._feed = build_feeder(manifest.inputs, fields)
-        self._map = build_mapper(manifest.outputs, manifest.classes, mapping)
-        self._names = _needed_outputs(manifest, mapping)
+        self._feed = build_feeder(signature.inputs, fields)
+        self._map = build_mapper(signature.outputs, signature.classes, mapping)
+        self._names = _needed_outputs(signature, mapping)
 
     def run(self, rows: Sequence[Row]) -> Predictions:
         """Predictions for `rows`, in order. Raises what the graph raises when a row does not fit it."""
@@ -45,9 +45,9 @@ class OnnxModel:
         return self._map(dict(zip(self._names, self._session.run(self._names, feed), strict=True)))
 
 
-def _needed_outputs(manifest: Manifest, mapping: Mapping[str, OutputField]) -> list[str]:
+def _needed_outputs(signature: Signature, mapping: Mapping[str, OutputField]) -> list[str]:
     """The graph outputs that decisions read: a label is not computed where probabilities give it."""
-    by_role = {output.role: output.name for output in manifest.outputs}
+    by_role = {output.role: output.name for output in signature.outputs}
     if "probabilities" not in by_role:
         return list(by_role.values())
     needed = [by_role["probabilities"]]

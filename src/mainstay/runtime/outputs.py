@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from mainstay.capability.types import OutputField
-    from mainstay.catalog.types import ModelOutput
+    from mainstay.runtime.types import ModelOutput
 
 
 class Predictions(NamedTuple):

@@ -10,7 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from mainstay.catalog.types import ModelInput
+    from mainstay.runtime.types import ModelInput
 
 Row: TypeAlias = tuple[Any, ...]
 Feed: TypeAlias = "dict[str, np.ndarray[Any, Any]]"
