@@ -41,6 +41,7 @@ class Run:
     per_second: float
     p50_ms: float
     p99_ms: float
+    lone_p50_ms: float  # of one connection alone
     memory_mb: float
     records_per_sync: float | None
     statuses: dict[int, int]
@@ -52,11 +53,13 @@ def measure(process: subprocess.Popen[bytes], port: int, request: bytes, seconds
     before = cpu_seconds(process.pid)
     load = drive(("127.0.0.1", port), request, connections=CONNECTIONS, seconds=seconds)
     spent = cpu_seconds(process.pid) - before
+    lone = drive(("127.0.0.1", port), request, connections=1, seconds=0.5)
     return Run(
         cpu_us=spent / load.answered * 1e6,
         per_second=load.per_second,
         p50_ms=load.quantile_ms(0.5),
         p99_ms=load.quantile_ms(0.99),
+        lone_p50_ms=lone.quantile_ms(0.5),
         memory_mb=resident_mb(process.pid),
         records_per_sync=None,
         statuses=load.statuses,
@@ -120,6 +123,8 @@ def main() -> None:
         "cpu_ratio_median": statistics.median(ratios),
         "bare_cpu_us": statistics.median(bare.cpu_us for bare, _ in pairs),
         "governed_cpu_us": statistics.median(governed.cpu_us for _, governed in pairs),
+        "bare_lone_p50_ms": statistics.median(bare.lone_p50_ms for bare, _ in pairs),
+        "governed_lone_p50_ms": statistics.median(governed.lone_p50_ms for _, governed in pairs),
         "records_per_sync": statistics.median(governed.records_per_sync or 0 for _, governed in pairs),
         "worker_memory_mb": max(governed.memory_mb for _, governed in pairs),
         "start_seconds": statistics.median(started),

@@ -16,12 +16,15 @@ import tiny
 from mainstay.authority.keys import create_key, revoke_key
 from mainstay.cli.common import signing_key
 from mainstay.ledger.find import find_entry
+from mainstay.ledger.upkeep import keep_sealed
 from mainstay.ledger.verify import verify_ledger
 from mainstay.server.supervisor import running_state
 from mainstay.signing import load_verifier
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from mainstay.workspace import Workspace
 
 pytestmark = pytest.mark.acceptance
 
@@ -36,6 +39,12 @@ def post(up: tiny.Up, body: Any) -> httpx.Response:
 def worker_ids(up: tiny.Up) -> list[int]:
     state: Any = running_state(up.workspace)
     return [number for name, number in state["processes"].items() if name.startswith("worker")]
+
+
+def running_control(workspace: Workspace) -> int | None:
+    state: Any = running_state(workspace) or {}
+    number: int | None = state.get("processes", {}).get("control")
+    return number
 
 
 def until(holds: Callable[[], bool], seconds: float) -> bool:
@@ -211,6 +220,32 @@ def test_no_acknowledged_decision_is_lost_when_workers_are_killed(tmp_path: Path
     assert len(acknowledged) > 100
     for each in acknowledged:
         assert find_entry(workspace.ledger, each) is not None
+
+
+def test_what_is_recorded_is_sealed_once_though_the_control_process_is_killed(tmp_path: Path) -> None:
+    workspace, token = tiny.make_served(tmp_path / "w")
+    decided = []
+    with tiny.up(workspace, token, seal_interval_seconds=0.01) as up:
+        for _ in range(6):
+            state: Any = running_state(workspace)
+            control = state["processes"].get("control")
+            decided += [post(up, {"input": GOOD}).json()["decision_id"] for _ in range(20)]
+            if control is not None:
+                os.kill(control, signal.SIGKILL)
+            decided += [post(up, {"input": GOOD}).json()["decision_id"] for _ in range(20)]
+            assert until(lambda: running_control(workspace) not in (None, control), 10)  # noqa: B023 - called at once
+    stop = threading.Event()
+    stop.set()
+    keep_sealed(
+        workspace, signing_key(workspace), stop
+    )  # one that ended while it started has left the rest to the next
+    report = verify_ledger(workspace.ledger, load_verifier(workspace.keys))
+    assert report.ok, report
+    assert report.kinds["decision"] == len(decided)
+    for each in decided:
+        found = find_entry(workspace.ledger, each)
+        assert found is not None
+        assert found.sequence is not None
 
 
 def test_a_second_supervisor_of_a_workspace_is_turned_away(tmp_path: Path) -> None:
