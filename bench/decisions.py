@@ -47,12 +47,19 @@ class Run:
     statuses: dict[int, int]
 
 
-def measure(process: subprocess.Popen[bytes], port: int, request: bytes, seconds: float) -> Run:
-    """Warm up, then drive and account."""
+def measure(
+    process: subprocess.Popen[bytes], port: int, request: bytes, seconds: float, counts_file: Path | None = None
+) -> Run:
+    """Warm up, then drive and account. A worker's own counts are in `counts_file`, written every second."""
     drive(("127.0.0.1", port), request, connections=CONNECTIONS, seconds=0.5)
     before = cpu_seconds(process.pid)
     load = drive(("127.0.0.1", port), request, connections=CONNECTIONS, seconds=seconds)
     spent = cpu_seconds(process.pid) - before
+    records_per_sync = None
+    if counts_file is not None:
+        time.sleep(1.2)
+        counts = load_counts(counts_file)
+        records_per_sync = counts.records / max(1, counts.syncs)
     lone = drive(("127.0.0.1", port), request, connections=1, seconds=0.5)
     return Run(
         cpu_us=spent / load.answered * 1e6,
@@ -61,7 +68,7 @@ def measure(process: subprocess.Popen[bytes], port: int, request: bytes, seconds
         p99_ms=load.quantile_ms(0.99),
         lone_p50_ms=lone.quantile_ms(0.5),
         memory_mb=resident_mb(process.pid),
-        records_per_sync=None,
+        records_per_sync=records_per_sync,
         statuses=load.statuses,
     )
 
@@ -78,13 +85,12 @@ def run_bare(fixture: Fixture, body: bytes, seconds: float) -> Run:
 
 def run_governed(fixture: Fixture, body: bytes, seconds: float) -> Run:
     port = free_port("127.0.0.1")
-    slot_file(fixture.workspace.run, 0).unlink(missing_ok=True)
+    counts_file = slot_file(fixture.workspace.run, 0)
+    counts_file.unlink(missing_ok=True)
     process = start_worker(fixture, port, core=SERVER_CORE)
-    run = measure(process, port, request_bytes(fixture.decisions_path, body, fixture.token), seconds)
+    run = measure(process, port, request_bytes(fixture.decisions_path, body, fixture.token), seconds, counts_file)
     process.terminate()
     process.wait()
-    counts = load_counts(slot_file(fixture.workspace.run, 0))
-    run.records_per_sync = counts.records / max(1, counts.syncs)
     return run
 
 

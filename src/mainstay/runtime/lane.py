@@ -25,7 +25,7 @@ logger = logging.getLogger("mainstay.runtime")
 
 INLINE_SECONDS = 0.002  # a full batch; the loop is not held longer than a request takes on a slow network
 DEMOTE_SECONDS = 0.020  # one inline batch that took this long moves the model off the loop
-GATHER_TURNS = 3  # turns of the loop in which requests that have already arrived are read before a batch is closed
+GATHER_TURNS = 6  # turns of the loop in which requests that have already arrived are read before a batch is closed
 
 
 class Waiting(Protocol):
