@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from openapi_spec_validator import validate
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
@@ -110,6 +112,50 @@ def test_lines_in_give_lines_out(up: tiny.Up, http: httpx.Client) -> None:
     answer = http.post(f"{up.decisions_url}/batch", content=lines, headers={"content-type": "application/x-ndjson"})
     assert answer.headers["content-type"] == "application/x-ndjson"
     assert [json.loads(line)["outcome"] for line in answer.content.splitlines()] == ["answered", "refused", "answered"]
+
+
+def test_a_call_too_large_within_a_batch_is_refused_alone(up: tiny.Up, http: httpx.Client) -> None:
+    large = {"input": {**GOOD, "note": "x" * (1 << 20)}}
+    answer = http.post(f"{up.decisions_url}/batch", json={"inputs": [{"input": GOOD}, large]})
+    first, second = answer.json()["decisions"]
+    assert (first["outcome"], second["outcome"]) == ("answered", "refused")
+    assert second["reasons"][0]["code"] == "malformed_input"
+    assert set(explain_entry(up.workspace, second["decision_id"])["body"]["input"]) == {"withheld"}
+
+
+def test_a_batch_whose_records_are_large_is_recorded_in_parts(up: tiny.Up, http: httpx.Client) -> None:
+    calls = [{"input": {**GOOD, "c": "\u0001" * 100_000}} for _ in range(40)]
+    decisions = http.post(f"{up.decisions_url}/batch", json={"inputs": calls}).json()["decisions"]
+    assert [each["outcome"] for each in decisions] == ["refused"] * 40
+    assert find_entry(up.workspace.ledger, decisions[-1]["decision_id"]) is not None
+
+
+@pytest.mark.parametrize("path", ["decisions/batch", "outcomes"])
+def test_a_document_nested_without_end_is_refused(up: tiny.Up, http: httpx.Client, path: str) -> None:
+    url = f"{up.url}/v1/capabilities/{tiny.NAME}/{path}"
+    for body in (b"[" * 100_000, b'{"inputs": ' + b"[" * 100_000, b'{"outcomes": ' + b'{"a":' * 50_000):
+        assert http.post(url, content=body).status_code in (400, 422)
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=12,
+)
+nearly = st.fixed_dictionaries(
+    {"input": st.fixed_dictionaries({"a": anything, "b": anything}, optional={"note": anything})},
+    optional={"key": anything, "deadline_ms": anything},
+)
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(body=st.binary(max_size=200) | (anything | nearly).map(lambda value: json.dumps(value).encode()))
+def test_whatever_is_sent_ends_in_one_recorded_outcome(up: tiny.Up, http: httpx.Client, body: bytes) -> None:
+    answer = http.post(up.decisions_url, content=body)
+    decision = answer.json()
+    expected = {"answered": {200}, "refused": {400, 422, 502, 504}}
+    assert answer.status_code in expected[decision["outcome"]]
+    assert find_entry(up.workspace.ledger, decision["decision_id"]) is not None
 
 
 def test_no_decisions_are_none(up: tiny.Up, http: httpx.Client) -> None:

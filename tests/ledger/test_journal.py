@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 from queue import SimpleQueue
+from threading import Event
 from typing import TYPE_CHECKING
 
 import pytest
@@ -52,7 +53,7 @@ def journal(tmp_path: Path, loop: Loop) -> Iterator[Journal]:
 def submit(journal: Journal, *leaves: bytes) -> list[OSError | None]:
     """Submit leaves as one piece of work; the list gets the result when it is known."""
     results: list[OSError | None] = []
-    place = journal.allocate(len(leaves))
+    place = journal.next_place()
     journal.submit(place, b"".join(frame_entry(leaf, SALT, b"{}") for leaf in leaves), len(leaves), results.append)
     return results
 
@@ -90,15 +91,19 @@ def test_what_waits_while_a_group_is_written_makes_one_group(journal: Journal, l
 
 
 def test_ids_count_up_within_a_segment(journal: Journal, loop: Loop) -> None:
-    assert [journal.allocate(2).counter for _ in range(3)] == [0, 2, 4]
-    assert loop.waiting.empty()
+    counters = []
+    for _ in range(3):
+        counters.append(journal.next_place().counter)
+        submit(journal, b"one", b"two")
+    loop.until(lambda: journal.outstanding == 0)
+    assert counters == [0, 2, 4]
 
 
 def test_a_long_segment_is_closed_and_a_new_one_begun(tmp_path: Path, loop: Loop) -> None:
     journal = Journal(tmp_path, loop.wake, segment_bytes=200)
     names = set()
     for number in range(30):
-        names.add(journal.allocate(0).segment.name)
+        names.add(journal.next_place().segment.name)
         assert recorded(journal, loop, b"leaf %02d" % number) is None
     journal.close()
     assert len(names) > 3
@@ -138,7 +143,7 @@ FULL_DISK = """
 
     def record(leaf):
         results = []
-        place = journal.allocate(1)
+        place = journal.next_place()
         journal.submit(place, frame_entry(leaf, bytes(16), bytes(1000)), 1, results.append)
         while not results:
             waiting.get(timeout=10)()
@@ -150,7 +155,7 @@ FULL_DISK = """
     assert isinstance(error, OSError), error
     assert not journal.healthy
     try:
-        journal.allocate(1)
+        journal.next_place()
     except Unrecordable:
         pass
     else:
@@ -190,13 +195,36 @@ def test_nothing_can_be_reserved_after_a_failure(tmp_path: Path, loop: Loop, mon
         loop.until(lambda: bool(results))
         assert isinstance(results[0], OSError)
         with pytest.raises(Unrecordable):
-            journal.allocate(1)
+            journal.next_place()
         assert journal.failures == 1
     loop.until(lambda: journal.healthy)
     results = submit(journal, b"after")
     loop.until(lambda: bool(results))
     assert results == [None]
     journal.close()
+
+
+def test_a_disk_that_does_not_answer_is_not_waited_for_without_end(
+    tmp_path: Path, loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = Event()
+    written = os.fdatasync
+    monkeypatch.setattr(os, "fdatasync", lambda descriptor: (answers.wait(20), written(descriptor))[1])
+    monkeypatch.setattr("mainstay.ledger.journal.WAITING_BYTES", 1000)
+    journal = Journal(tmp_path, loop.wake)
+    results = [submit(journal, bytes(600)) for _ in range(2)]
+    with pytest.raises(Unrecordable, match="too slow"):
+        journal.next_place()
+    answers.set()
+    loop.until(lambda: all(results))
+    assert recorded(journal, loop, b"after") is None
+    journal.close()
+
+
+def test_what_no_reader_would_take_is_refused_at_once(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mainstay.ledger.journal.MAX_GROUP_BYTES", (16 << 20) + 100)
+    with pytest.raises(ValueError, match="at most 100 bytes"):
+        journal.submit(journal.next_place(), bytes(101), 1, lambda _error: None)
 
 
 def test_a_killed_process_leaves_every_acknowledged_record(tmp_path: Path) -> None:
@@ -213,7 +241,7 @@ def test_a_killed_process_leaves_every_acknowledged_record(tmp_path: Path) -> No
         while True:
             results = []
             leaf = b"%d" % number
-            journal.submit(journal.allocate(1), frame_entry(leaf, bytes(16), b"{}"), 1, results.append)
+            journal.submit(journal.next_place(), frame_entry(leaf, bytes(16), b"{}"), 1, results.append)
             while not results:
                 waiting.get()()
             sys.stdout.write(f"{number}\\n")

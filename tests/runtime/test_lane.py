@@ -50,7 +50,7 @@ def make_model(**options: Any) -> OnnxModel:
     return OnnxModel(graph, manifest, ("a", "b", "note"), {"probability": OutputField(take="probability")})
 
 
-@dataclass
+@dataclass(eq=False)
 class Item:
     row: tuple[Any, ...]
     result: Result | None = None
@@ -112,6 +112,19 @@ async def test_a_batch_is_never_larger_than_declared(inline: bool) -> None:
     assert sum(made.batches) == 20
     assert max(made.batches) == 8
     made.lane.close()
+
+
+async def test_what_is_withdrawn_does_not_run() -> None:
+    made = harness(make_model(), inline=True)
+    made.open = False
+    items = [Item((float(number), 0.0, None)) for number in range(5)]
+    for item in items:
+        made.lane.submit(item)
+    made.lane.withdraw(items[2])
+    made.open = True
+    await settled([item for item in items if item is not items[2]])
+    assert made.batches == [4]
+    made.lane.withdraw(items[0])  # it has left: nothing happens
 
 
 async def test_nothing_runs_until_it_may() -> None:

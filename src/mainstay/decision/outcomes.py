@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from mainstay.contract.types import Violation
+from mainstay.decision.path import NOT_READ
 from mainstay.decision.record import NULL, OutcomeReport, Stamp, record_outcome
 from mainstay.decision.types import MAX_KEY_CHARACTERS
 from mainstay.ledger.entry import parse_id
@@ -86,7 +87,7 @@ class OutcomeReader:
         """The reports of one call, a single one or `{"outcomes": [...]}`. Raises BrokenReport."""
         try:
             items = _decode_many(body).outcomes
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except NOT_READ:
             items = [Raw(body)]
             single = True
         else:
@@ -117,7 +118,7 @@ class OutcomeReader:
     def _read_one(self, raw: bytes, where: str) -> tuple[OutcomeReport | None, list[Violation]]:
         try:
             report = _decode_one(raw)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except NOT_READ as error:
             form = '{"decision_id" or "key", "outcome": {...}, "observed_at": "<RFC 3339>"}'
             return None, [Violation(where.rstrip(".") or "body", "malformed", form, " ".join(str(error).split())[:200])]
         broken = _broken_names(report, where)

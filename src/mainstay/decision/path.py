@@ -22,6 +22,7 @@ import msgspec
 from mainstay.decision.record import NULL, Stamp, Verdict
 from mainstay.decision.types import MAX_KEY_CHARACTERS, DecideManyRequest, DecideRequest, Reason
 from mainstay.ledger.journal import Unrecordable
+from mainstay.privacy.pseudonym import Protector
 from mainstay.runtime.lane import Lane, Prediction
 
 if TYPE_CHECKING:
@@ -35,6 +36,10 @@ if TYPE_CHECKING:
 
 TICK_SECONDS = 0.005  # how finely deadlines are kept
 RECORD_GRACE_SECONDS = 0.040  # how long a record may still take once the deadline has passed
+SUBMIT_BYTES = 8 << 20  # records of one batch are submitted in parts of about this size
+
+NOT_READ = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for bytes that are not what was expected; the last for JSON nested too deep."""
 
 _decode_one = msgspec.json.Decoder(DecideRequest).decode
 _decode_many = msgspec.json.Decoder(DecideManyRequest).decode
@@ -107,7 +112,7 @@ class Service:
     def decide_many(self, principal: bytes, body: bytes, *, lines: bool) -> tuple[Gate, list[Pending]]:
         """Begin many decisions under one gate: a JSON document, or one call a line.
 
-        Raises Overloaded, and msgspec.DecodeError when the document is not of the documented form.
+        Raises Overloaded, and one of NOT_READ when the document is not of the documented form.
         """
         calls: Sequence[Any] = body.splitlines() if lines else _decode_many(body).inputs
         self._admit(len(calls))
@@ -115,7 +120,10 @@ class Service:
         gate = Gate(loop, len(calls))
         items = [Pending(principal, gate, loop.time()) for _ in calls]
         for item, call in zip(items, calls, strict=True):
-            self._accept(item, call)
+            if memoryview(call).nbytes > self._path.call_bytes:
+                self._refuse_size(item, bytes(call))
+            else:
+                self._accept(item, call)
         if not calls:
             gate.opened.set_result(None)
         return gate, items
@@ -137,7 +145,7 @@ class Service:
                 item.key = _encode(request.key)
             if request.deadline_ms is not None and request.deadline_ms < 1:
                 raise msgspec.ValidationError("expected a `deadline_ms` of at least 1")
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except NOT_READ as error:
             item.given = plan.given_malformed(bytes(body))
             self._conclude(item, Verdict("refused", reasons=(Reason("malformed_input", _one_line(error)),)))
             return
@@ -152,6 +160,11 @@ class Service:
             allowed = min(allowed, request.deadline_ms)
         self._path.expect(self, item, item.begun + allowed / 1000)
         self.lane.submit(item)  # 5, 6
+
+    def _refuse_size(self, item: Pending, body: bytes) -> None:
+        item.given = Protector.withhold(body)
+        detail = f"expected at most {self._path.call_bytes} bytes, found {len(body)}"
+        self._conclude(item, Verdict("refused", reasons=(Reason("malformed_input", detail),)))
 
     def _refuse_input(self, item: Pending, raw: bytes) -> None:
         violations = self.plan.violations(raw)
@@ -169,6 +182,7 @@ class Service:
     def expire(self, item: Pending) -> None:
         """The deadline of an item has come."""
         if item.state == _RUNNING:
+            self.lane.withdraw(item)
             detail = "the model had not answered when the deadline came"
             self._conclude(item, self.plan.without_model("deadline_exceeded", detail))
             self._path.expect(self, item, self._path.loop.time() + RECORD_GRACE_SECONDS)
@@ -192,29 +206,40 @@ class Service:
             self._record(ready)
 
     def _record(self, items: list[Pending]) -> None:
-        """8: one submission for all of them."""
+        """8: as one submission, or several where they are large."""
+        done = 0
+        while done < len(items):
+            done += self._record_part(items[done:] if done else items)
+
+    def _record_part(self, items: list[Pending]) -> int:
+        """Record the first of `items`, as many as one submission takes; how many."""
+        journal = self._path.journal
         try:
-            place = self._path.journal.allocate(len(items))
+            place = journal.next_place()
         except Unrecordable:
             for item in items:
                 self._finish(item, None)
-            return
+            return len(items)
         record = self.plan.recorder.record
         stamp = Stamp(place, len(items))
-        framed, answers = [], []
+        framed, answers, size = [], [], 0
         for item in items:
             assert item.verdict is not None
             item.state = _RECORDING
             recorded = record(stamp, item.principal, item.key, item.given, item.verdict)
             framed.append(recorded.framed)
             answers.append(recorded.answer)
+            size += len(recorded.framed)
+            if size > SUBMIT_BYTES:
+                break
 
         def done(error: OSError | None) -> None:
-            for item, answer in zip(items, answers, strict=True):
+            for item, answer in zip(items, answers, strict=False):
                 if item.state == _RECORDING:
                     self._finish(item, None if error is not None else answer)
 
-        self._path.journal.submit(place, b"".join(framed), len(items), done)
+        journal.submit(place, b"".join(framed), len(answers), done)
+        return len(answers)
 
     def _finish(self, item: Pending, answer: bytes | None) -> None:
         """9."""
@@ -237,10 +262,16 @@ class DecisionPath:
         loop: asyncio.AbstractEventLoop,
         journal_factory: Callable[[Callable[[], None]], Journal],
         observe: Callable[[Plan, Pending, float], None],
+        *,
+        call_bytes: int,
     ) -> None:
-        """`journal_factory` is given what to call whenever the journal has nothing left to write."""
+        """`call_bytes` is the most that one call of a batch may have.
+
+        `journal_factory` is given what to call whenever the journal has nothing left to write.
+        """
         self.loop = loop
         self.observe = observe
+        self.call_bytes = call_bytes
         self.services: dict[str, Service] = {}
         self._retiring: list[Service] = []
         self._deadlines: dict[int, list[tuple[Service, Pending]]] = {}

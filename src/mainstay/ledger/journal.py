@@ -17,7 +17,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 
 from mainstay.errors import Failed
-from mainstay.ledger.wal import Segment
+from mainstay.ledger.wal import MAX_GROUP_BYTES, Segment
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +27,7 @@ logger = logging.getLogger("mainstay.ledger")
 
 SEGMENT_BYTES = 64 << 20  # a longer segment is closed and a new one begun
 GROUP_BYTES = 16 << 20  # what one group may hold, so that readers need no more memory
+WAITING_BYTES = 64 << 20  # what may wait for a disk that does not answer; then nothing more is taken
 REOPEN_SECONDS = 0.25
 
 
@@ -77,6 +78,7 @@ class Journal:
         self._segment: Segment | None = Segment(directory)
         self._counter = 0
         self.outstanding = 0  # submissions not yet called back
+        self._waiting_bytes = 0  # of those
         self.records = 0
         self.syncs = 0
         self.sync_seconds = 0.0
@@ -88,20 +90,29 @@ class Journal:
     def healthy(self) -> bool:
         return self._segment is not None
 
-    def allocate(self, count: int) -> Place:
-        """Reserve the next `count` ids. They must be submitted, in order, before any other is reserved.
+    def next_place(self) -> Place:
+        """Where the next submission will stand. What is written for it must be submitted before anything else is.
 
-        Raises Unrecordable while the disk takes nothing.
+        Raises Unrecordable while the disk takes nothing, or too slowly.
         """
         if self._segment is None:
             raise Unrecordable("the ledger cannot be written: its disk is full or failing")
-        place = Place(self._segment, self._counter)
-        self._counter += count
-        return place
+        if self._waiting_bytes > WAITING_BYTES:
+            raise Unrecordable(f"the ledger's disk is too slow: {self._waiting_bytes >> 20} MiB wait for it")
+        return Place(self._segment, self._counter)
 
     def submit(self, place: Place, framed: bytes, count: int, done: Callable[[OSError | None], None]) -> None:
-        """Record `count` framed entries; `done` is called with None once they are on disk, or with the error."""
+        """Record `count` framed entries, whose ids count up from `place`.
+
+        `done` is called with None once they are on disk, or with the error that kept them off it.
+
+        Raises ValueError when they are too long for one group.
+        """
+        if len(framed) > MAX_GROUP_BYTES - GROUP_BYTES:  # as much as `_gather` may have taken before it
+            raise ValueError(f"expected at most {MAX_GROUP_BYTES - GROUP_BYTES} bytes at once, found {len(framed)}")
+        self._counter += count
         self.outstanding += 1
+        self._waiting_bytes += len(framed)
         self._queue.put(_Work(place.segment, framed, count, done))
 
     def close(self) -> None:
@@ -119,6 +130,7 @@ class Journal:
             if work[0].segment is self._segment:
                 self._segment = None
         self.outstanding -= len(work)
+        self._waiting_bytes -= sum(len(each.framed) for each in work)
         for each in work:
             each.done(error)
         self._on_idle()

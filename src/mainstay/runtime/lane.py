@@ -8,6 +8,7 @@ accepting, and deadlines are kept, while it works. A fast model that turns slow 
 from __future__ import annotations
 
 import logging
+from itertools import islice
 from queue import SimpleQueue
 from threading import Thread
 from time import perf_counter
@@ -66,7 +67,7 @@ class Lane(Generic[W]):
         self._batch = batch
         self._may_start = may_start
         self._deliver = deliver
-        self._waiting: list[W] = []
+        self._waiting: dict[W, None] = {}  # in order of arrival
         self._gathering = False
         self._busy = False
         self._queue: SimpleQueue[list[W] | None] = SimpleQueue()
@@ -79,7 +80,7 @@ class Lane(Generic[W]):
         return self._thread is None
 
     def submit(self, item: W) -> None:
-        self._waiting.append(item)
+        self._waiting[item] = None
         if not self._gathering and not self._busy:
             self._gathering = True
             self._loop.call_soon(self._gather, GATHER_TURNS)
@@ -88,8 +89,7 @@ class Lane(Generic[W]):
         """Begin a batch if one waits, none is running and it may."""
         if not self._waiting or self._busy or self._gathering or not self._may_start():
             return
-        items = self._waiting[: self._batch]
-        self._waiting = self._waiting[self._batch :]
+        items = self._take()
         if self._thread is not None:
             self._busy = True
             self._queue.put(items)
@@ -101,9 +101,24 @@ class Lane(Generic[W]):
             self._leave_the_loop()
         self._deliver(items, results)
 
+    def withdraw(self, item: W) -> None:
+        """Nobody waits for this item any more; it may have left already."""
+        self._waiting.pop(item, None)
+
     def close(self) -> None:
         """Let the thread end once it has run what it was given."""
         self._queue.put(None)
+
+    def _take(self) -> list[W]:
+        """The items of the next batch, which wait no longer."""
+        if len(self._waiting) <= self._batch:
+            items = list(self._waiting)
+            self._waiting = {}
+            return items
+        items = list(islice(self._waiting, self._batch))
+        for item in items:
+            del self._waiting[item]
+        return items
 
     def _gather(self, turns: int) -> None:
         if turns:

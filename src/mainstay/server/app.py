@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Protocol
 
 import msgspec
 
 from mainstay.decision.outcomes import BrokenReport, OutcomeReader
-from mainstay.decision.path import Overloaded
+from mainstay.decision.path import NOT_READ, Overloaded
 from mainstay.ledger.journal import Unrecordable
 from mainstay.server import metrics
 from mainstay.server.openapi import describe
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from mainstay.decision.plan import Plan
     from mainstay.server.metrics import Counts
     from mainstay.workspace import Workspace
+
+logger = logging.getLogger("mainstay.server")
 
 Headers = list[tuple[str, str]]
 
@@ -131,6 +134,10 @@ class Application:
         except Refused as refused:
             self._counts.count_refused_call(refused.status)
             protocol.response_bytes(refused.status, refused.headers, refused.document)
+        except Exception:  # a fault of ours must leave the caller an answer, and us a trace
+            logger.exception("a call failed: method=%s path=%s", scope.method, scope.path)
+            self._counts.count_refused_call(500)
+            protocol.response_bytes(500, PROBLEM_JSON, _FAULT)
 
     # The decision path's face.
 
@@ -163,7 +170,7 @@ class Application:
             raise _overloaded(service) from None
         except Unrecordable as error:
             raise _unrecorded(str(error)) from None
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except NOT_READ as error:
             title = "The call is not of the documented form"
             raise Refused(400, "malformed-input", title, f'expected {{"inputs": [...]}}: {error}') from None
         await gate.opened
@@ -197,7 +204,7 @@ class Application:
             return
         journal = self._path.journal
         try:
-            recorded = reader.record(place := journal.allocate(len(reports)), caller.key_id, reports)
+            recorded = reader.record(place := journal.next_place(), caller.key_id, reports)
         except Unrecordable as error:
             raise _unrecorded(str(error)) from None
         durable: Any = self._path.loop.create_future()
@@ -306,6 +313,9 @@ def observe_into(counts: Counts) -> Callable[[Plan, Pending, float], None]:
         counts.count(plan.capability.name, verdict.outcome, reason, seconds)
 
     return observe
+
+
+_FAULT = problem(500, "fault", "Something is wrong with this service", "it was logged; nothing is decided")
 
 
 def _overloaded(service: Service) -> Refused:

@@ -69,7 +69,8 @@ class Worker:
         self._base = load_counts(slot_file(workspace.run, slot))  # what earlier workers of the slot had counted
         self._in_force = InForce(None, keys.KeyRing(()), {})
         self._refreshing: asyncio.Task[None] | None = None
-        self._path = DecisionPath(loop, self._open_journal, observe_into(self._counts))
+        limit = workspace.settings.max_body_bytes
+        self._path = DecisionPath(loop, self._open_journal, observe_into(self._counts), call_bytes=limit)
         self._app = Application(workspace, self._path, self._counts, self._all_counts)
 
     async def run(self) -> None:
