@@ -59,6 +59,7 @@ def demo(
 
     Example: mainstay demo --serve
     """
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))  # so that what runs is drained
     story = _Story(err if json else out)
     example = find_example()
     workspace, token = _make_workspace(story, directory)
@@ -153,7 +154,7 @@ def _running(story: _Story, workspace: Workspace, url: str) -> Iterator[subproce
     workspace.run.mkdir(parents=True, exist_ok=True)
     log = workspace.run / "up.log"
     command = [sys.executable, "-m", "mainstay.cli.main", "up", "--workspace", str(workspace.root)]
-    command += ["--port", url.rpartition(":")[2], "--workers", "2"]
+    command += ["--port", url.rpartition(":")[2], "--workers", "2", "--with-parent"]
     with log.open("wb") as output:
         service = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True

@@ -24,12 +24,22 @@ logger = logging.getLogger("mainstay.control")
 Port = Annotated[int | None, Parameter(help="Instead of the workspace's setting.")]
 Workers = Annotated[int | None, Parameter(help="Processes that serve, instead of the workspace's setting.")]
 
+WithParent = Annotated[bool, Parameter(negative="", show=False)]  # end when the process that started this one does
 
-def up(*, port: Port = None, workers: Workers = None, common: Common = DEFAULT) -> None:
+
+def up(
+    *,
+    port: Port = None,
+    workers: Workers = None,
+    with_parent: WithParent = False,
+    common: Common = DEFAULT,
+) -> None:
     """Run all of it: the workers that serve decisions and the process that seals the ledger. Ctrl-C drains and ends.
 
     Example: mainstay up --workers 4
     """
+    if with_parent:
+        end_with_parent()
     workspace = adjusted(common.open(), port, workers)
     _run(workspace, Supervisor(workspace, control=control_command(workspace.root)))
 
@@ -45,7 +55,7 @@ def serve(*, port: Port = None, workers: Workers = None, common: Common = DEFAUL
 
 def control(
     *,
-    with_parent: Annotated[bool, Parameter(negative="", show=False)] = False,
+    with_parent: WithParent = False,
     common: Common = DEFAULT,
 ) -> None:
     """Run the control plane alone: new records are sealed into the log, and indexed.
@@ -90,6 +100,6 @@ def _run(workspace: Workspace, supervisor: Supervisor) -> None:
             out.print(f"  POST {url}/v1/capabilities/{name}/decisions")
         if not names:
             err.print("nothing is in production yet: mainstay register DIR, then mainstay promote NAME")
-        err.print(f"Calls carry a key: -H 'Authorization: Bearer ${API_KEY_VARIABLE}'. Ctrl-C drains and ends.")
+        err.print(f'Calls carry a key: -H "Authorization: Bearer ${API_KEY_VARIABLE}". Ctrl-C drains and ends.')
 
     supervisor.run(on_ready=say)
