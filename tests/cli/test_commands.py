@@ -12,6 +12,7 @@ import pytest
 import tiny
 from mainstay.cli.evidence import explain_entry
 from mainstay.cli.init import create_workspace
+from mainstay.cli.main import COMMANDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -221,3 +222,10 @@ def test_every_command_shows_an_example_that_names_it(tmp_path: Path) -> None:
         assert f"Example: mainstay {command}" in shell.run(command, "--help").stdout
     for words in (("ledger", "verify"), ("key", "create"), ("key", "list"), ("key", "revoke")):
         assert f"Example: mainstay {' '.join(words)}" in shell.run(*words, "--help").stdout
+
+
+def test_every_command_has_its_line_in_the_list(tmp_path: Path) -> None:
+    shell = Shell(tmp_path)
+    for words, (_, line) in COMMANDS.items():
+        listed = shell.run(*words[:-1], "--help").stdout
+        assert line in " ".join(listed.replace("│", " ").split())

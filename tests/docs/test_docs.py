@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from docs import claims
-from mainstay.cli.main import app
+from mainstay.cli.main import make_app
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -44,7 +44,7 @@ class Mainstay:
         return [words] if not below else [each for name in below for each in self.every_command((*words, name))]
 
     def _app(self, words: tuple[str, ...]) -> App:
-        found = app
+        found = make_app()
         for word in words:
             found = found[word]
         return found

@@ -17,51 +17,60 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130  # what a shell reports for a process that SIGINT ended
 
-app = App(
-    name="mainstay",
-    help="Takes an AI pilot to production and keeps it there, with evidence.",
-    version=__version__,
-    result_action="return_value",
-)
-
-_COMMANDS = {
-    "init": "mainstay.cli.init:init",
-    "validate": "mainstay.cli.versions:validate",
-    "register": "mainstay.cli.versions:register",
-    "promote": "mainstay.cli.versions:promote",
-    "up": "mainstay.cli.processes:up",
-    "serve": "mainstay.cli.processes:serve",
-    "control": "mainstay.cli.processes:control",
-    "decide": "mainstay.cli.calls:decide",
-    "outcomes": "mainstay.cli.calls:outcomes",
-    "status": "mainstay.cli.status:status",
-    "explain": "mainstay.cli.evidence:explain",
-    "demo": "mainstay.cli.demo:demo",
+# Where each command stands, and its line in the list of commands, which is shown without importing them all.
+COMMANDS: dict[tuple[str, ...], tuple[str, str]] = {
+    ("init",): ("mainstay.cli.init:init", "Make a workspace: settings, a signing key, the first API key."),
+    ("validate",): ("mainstay.cli.versions:validate", "List every problem of a capability folder, with file and line."),
+    ("register",): ("mainstay.cli.versions:register", "Make an immutable version of a capability folder."),
+    ("promote",): ("mainstay.cli.versions:promote", "Put a version into production."),
+    ("up",): ("mainstay.cli.processes:up", "Run all of it: serve decisions, seal the ledger."),
+    ("serve",): ("mainstay.cli.processes:serve", "Run the data plane alone."),
+    ("control",): ("mainstay.cli.processes:control", "Run the control plane alone."),
+    ("decide",): ("mainstay.cli.calls:decide", "Ask for decisions from the shell."),
+    ("outcomes",): ("mainstay.cli.calls:outcomes", "Report what came of decisions."),
+    ("status",): ("mainstay.cli.status:status", "How it is going."),
+    ("explain",): ("mainstay.cli.evidence:explain", "One decision: who asked, what was in force, how it ended."),
+    ("demo",): ("mainstay.cli.demo:demo", "The whole story on real flights, in about a minute."),
+    ("ledger", "verify"): (
+        "mainstay.cli.evidence:verify",
+        "Read the whole ledger again, and name the first bad place.",
+    ),
+    ("key", "create"): ("mainstay.cli.keys:create_key", "Make an API key; its token is shown once."),
+    ("key", "list"): ("mainstay.cli.keys:list_key", "List every key."),
+    ("key", "revoke"): ("mainstay.cli.keys:revoke_key", "Refuse a key from now on."),
 }
+GROUPS = {"ledger": "The evidence itself.", "key": "Who may call, and what they may do."}
 
-for _name, _place in _COMMANDS.items():
-    app.command(_place, name=_name)
 
-ledger = App(name="ledger", help="The evidence itself.")
-ledger.command("mainstay.cli.evidence:verify", name="verify")
-app.command(ledger)
+def make_app(*, listing: bool = False) -> App:
+    """The command line. A command's own help is its docstring; with `listing`, it is its line in the list instead."""
+    made = App(
+        name="mainstay",
+        help="Takes an AI pilot to production and keeps it there, with evidence.",
+        version=__version__,
+        result_action="return_value",
+    )
+    groups = {name: App(name=name, help=text) for name, text in GROUPS.items()}
+    for words, (place, line) in COMMANDS.items():
+        parent = made if len(words) == 1 else groups[words[0]]
+        parent.command(place, name=words[-1], **({"help": line} if listing else {}))
+    for group in groups.values():
+        made.command(group)
+    return made
 
-key = App(name="key", help="Who may call, and what they may do.")
-for _name in ("create", "list", "revoke"):
-    key.command(f"mainstay.cli.keys:{_name}_key", name=_name)
-app.command(key)
+
+def _names_a_command(arguments: Sequence[str]) -> bool:
+    words = tuple(word for word in arguments if not word.startswith("-"))
+    return words[:1] in COMMANDS or words[:2] in COMMANDS
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit: 0 on success, 1 on a failed check or work, 2 on misuse."""
     errors = Console(stderr=True, soft_wrap=True, highlight=False)
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    app = make_app(listing=not _names_a_command(given))
     try:
-        code = app(
-            sys.argv[1:] if arguments is None else arguments,
-            exit_on_error=False,
-            error_console=errors,
-            print_error=True,
-        )
+        code = app(given, exit_on_error=False, error_console=errors, print_error=True)
     except CycloptsError:
         sys.exit(2)
     except MainstayError as error:
