@@ -106,6 +106,33 @@ def test_the_first_seal_of_all_may_be_killed_anywhere(tmp_path: Path) -> None:
     assert kill_everywhere(lambda: seal(ledger), prepare, examine) > 10
 
 
+@pytest.mark.parametrize("before", [0, 10, 255, 256, 400])
+def test_upper_tiles_that_a_killed_pass_left_behind_do_not_survive_it(
+    tmp_path: Path, before: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pass after it seals other entries in the same places, and passes over the width the old tile had."""
+    if before:
+        write_segment(tmp_path, before)
+    seal(tmp_path)
+    written = write_segment(tmp_path, 300)
+
+    def die(*_: object) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("mainstay.ledger.writer.save_state", die)
+        assert not reap(fork(lambda: seal(tmp_path)))
+    older = segments(tmp_path / "wal")
+    first = write_segment(tmp_path, 900)
+    for path in older:
+        os.utime(path, (2**32, 2**32))  # read last now
+    seal(tmp_path)
+    leaves = sealed_leaves(tmp_path)[before:]
+    assert leaves == [entry.leaf for entry in (*first, *written)]
+    report = check(tmp_path)
+    assert report.ok, report.findings
+
+
 @pytest.mark.acceptance
 def test_sealers_killed_at_random_moments_under_load_lose_and_double_nothing(tmp_path: Path) -> None:
     rng = random.Random(20130401)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mainstay.workspace import Workspace
 
 SHORT_DIGEST = 19  # "sha256:" and 12 digits
+NEWEST = 100_000  # decisions that performance is computed over at most
 
 
 def status(
@@ -59,7 +60,7 @@ def gather_status(workspace: Workspace, days: float) -> dict[str, Any]:
                     "release": msgspec.to_builtins(release),
                     "owner": msgspec.to_builtins(declared.capability.owner),
                     "counts": index.counts(name)._asdict(),
-                    "performance": msgspec.to_builtins(hold(index, declared.capability, since)),
+                    "performance": msgspec.to_builtins(hold(index, declared.capability, since, newest=NEWEST)),
                 }
             )
     waiting = sum(path.stat().st_size for path in segments(workspace.ledger / "wal"))
@@ -68,6 +69,7 @@ def gather_status(workspace: Workspace, days: float) -> dict[str, Any]:
         "up": None if state is None else {**state, "ready": is_ready(str(state["url"]))},
         "ledger": {"log": workspace.settings.log, "sealed_entries": log.size, "write_ahead_bytes": waiting},
         "days": days,
+        "newest": NEWEST,
         "capabilities": capabilities,
     }
 
@@ -98,7 +100,8 @@ def _capability_lines(each: dict[str, Any], days: float) -> list[str]:
         lines.append(f"  reasons    {_counted(counts['reasons'])}")
     held = msgspec.convert(each["performance"], Held)
     lines.append(f"  outcomes   {counts['outcomes']:,} reported; {held.labelled:,} of {held.answered:,} answers known")
-    lines += [f"  {line}" for line in promise_lines(held, f"last {days:g} days")]
+    over = f"last {days:g} days" if held.answered < NEWEST else f"last {held.answered:,} decisions"
+    lines += [f"  {line}" for line in promise_lines(held, over)]
     return lines
 
 

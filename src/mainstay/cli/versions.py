@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -15,6 +15,9 @@ from mainstay.catalog.versions import load_manifest, stored_digests, version_pat
 from mainstay.cli.common import DEFAULT, Common, err, operator, out, print_json, record_change, signing_key
 from mainstay.errors import InvalidDocument, Misuse
 from mainstay.workspace import Workspace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def validate(
@@ -78,6 +81,7 @@ def register(
                 "version": registered.version,
                 "created": registered.created,
                 "conversion": manifest.conversion,
+                "notes": registered.notes,
                 "path": str(registered.path),
             }
         )
@@ -89,21 +93,25 @@ def register(
             f"converted to ONNX: largest difference {done.max_difference:.2g} over {done.rows} sample rows, "
             f"{done.tolerance:.2g} allowed"
         )
+    for note in registered.notes:
+        out.print(f"note: {note}", markup=False)
     if not registered.created:
         out.print("registered before; nothing changed")
     out.print(f"Next: mainstay promote {manifest.capability} --reason '...'")
 
 
 def record_registration(
-    workspace: Workspace, directory: Path, trust_pickle: str | None, progress: object = None
+    workspace: Workspace, directory: Path, trust_pickle: str | None, progress: Callable[[str], None] | None = None
 ) -> Registered:
     """Register a folder and put a new version into the ledger."""
-    registered = register_version(
-        directory, workspace.versions, trust_pickle=trust_pickle, progress=progress if callable(progress) else None
-    )
+    registered = register_version(directory, workspace.versions, trust_pickle=trust_pickle, progress=progress)
     if registered.created:
         manifest = registered.manifest
-        details = {"conversion": manifest.conversion, "pickle_trusted": manifest.pickle_trusted}
+        details = {
+            "conversion": manifest.conversion,
+            "notes": registered.notes,
+            "pickle_trusted": manifest.pickle_trusted,
+        }
         record_change(workspace, "version.registered", registered.version, manifest.capability, details)
     return registered
 

@@ -72,7 +72,9 @@ ORDER BY observed_us, sequence
 _JOINED = """
 SELECT d.sequence, d.id, d.capability, d.version, d.at, d.outcome, d.key, d.output,
        o.sequence, o.capability, o.decision_id, o.key, o.observed_at, o.observed_us, o.outcome
-FROM decisions d LEFT JOIN outcomes o ON o.sequence = (
+FROM (
+    SELECT * FROM decisions WHERE capability = ? AND at >= ? ORDER BY at DESC, sequence DESC LIMIT ?
+) d LEFT JOIN outcomes o ON o.sequence = (
     SELECT sequence FROM (
         SELECT sequence, observed_us FROM outcomes WHERE decision_id = d.id AND capability = d.capability
         UNION ALL
@@ -80,7 +82,6 @@ FROM decisions d LEFT JOIN outcomes o ON o.sequence = (
         WHERE capability = d.capability AND key = d.key AND decision_id IS NULL
     ) ORDER BY observed_us DESC, sequence DESC LIMIT 1
 )
-WHERE d.capability = ? AND d.at >= ?
 ORDER BY d.at, d.sequence
 """
 
@@ -222,10 +223,15 @@ class Index:
         names = {"id": decision_id, "capability": capability, "key": key}
         return [OutcomeRow(*row) for row in self._database.execute(_OUTCOMES_OF, names)]
 
-    def joined(self, capability: str, since: datetime | None = None) -> Iterator[tuple[DecisionRow, OutcomeRow | None]]:
-        """Each decision made at or after `since`, oldest first, with the outcome observed last; None while unknown."""
+    def joined(
+        self, capability: str, since: datetime | None = None, *, newest: int | None = None
+    ) -> Iterator[tuple[DecisionRow, OutcomeRow | None]]:
+        """Each decision made at or after `since`, oldest first, with the outcome observed last; None while unknown.
+
+        With `newest`, only that many of them, the last ones: the cost is then bounded whatever the history.
+        """
         begin = "" if since is None else since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        for row in self._database.execute(_JOINED, (capability, begin)):
+        for row in self._database.execute(_JOINED, (capability, begin, -1 if newest is None else newest)):
             yield DecisionRow(*row[:8]), None if row[8] is None else OutcomeRow(*row[8:])
 
     def counts(self, capability: str) -> Counts:

@@ -31,6 +31,7 @@ from mainstay.ledger.state import (
 from mainstay.ledger.tiles import (
     BODIES,
     ENTRIES,
+    MAX_LEVEL,
     WIDTH,
     WIDTH_BITS,
     TileName,
@@ -40,7 +41,6 @@ from mainstay.ledger.tiles import (
     read_tile,
     remove_partials,
     split_leaves,
-    widths,
 )
 from mainstay.ledger.wal import UNBORN_SUFFIX, SegmentReader, is_live, segments
 
@@ -165,7 +165,7 @@ def remove_leftovers(root: Path, state: State) -> None:
     for path in root.glob(".*.tmp"):
         path.unlink()
     _remove_unborn(root / WAL_FOLDER)
-    folders = [(ENTRIES, 0), *((hashes_of(level), level) for level in range(len(widths(state.size)) + 1))]
+    folders = [(ENTRIES, 0), *((hashes_of(level), level) for level in range(MAX_LEVEL + 1))]
     for folder, level in folders:
         shift = WIDTH_BITS * (level + 1)
         edge = state.size >> shift

@@ -25,8 +25,10 @@ class Held(Struct, frozen=True, kw_only=True):
     threshold: Threshold | None  # None without labels, or where the output is no yes or no
 
 
-def hold(index: Index, capability: Capability, since: datetime | None = None) -> Held:
+def hold(index: Index, capability: Capability, since: datetime | None = None, *, newest: int | None = None) -> Held:
     """The promise of a capability against the outcomes of what it answered at or after `since`.
+
+    With `newest`, only the last so many decisions are looked at.
 
     Where nothing is promised there is no verdict; where labels are missing the verdict is unknown.
     """
@@ -35,7 +37,7 @@ def hold(index: Index, capability: Capability, since: datetime | None = None) ->
     labels: list[bool | None] = []
     scores: list[float] = []
     known: list[tuple[bool, float]] = []
-    for decision, outcome in index.joined(capability.name, since):
+    for decision, outcome in index.joined(capability.name, since, newest=newest):
         if decision.outcome != "answered" or decision.output is None:
             continue
         answered += 1
