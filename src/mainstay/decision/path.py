@@ -71,7 +71,7 @@ class Gate:
 class Pending:
     """A decision on its way."""
 
-    __slots__ = ("answer", "begun", "gate", "given", "key", "principal", "row", "state", "verdict")
+    __slots__ = ("answer", "begun", "gate", "given", "key", "overdue", "principal", "row", "state", "verdict")
 
     def __init__(self, principal: bytes, gate: Gate, begun: float) -> None:
         self.principal = principal
@@ -81,6 +81,7 @@ class Pending:
         self.given: Any = NULL  # JSON: bytes, or a slice of the call's body
         self.row: Row = ()
         self.state = _RUNNING
+        self.overdue = False  # its deadline has passed
         self.verdict: Verdict | None = None
         self.answer: bytes | None = None  # None once done: it could not be recorded in time
 
@@ -155,7 +156,7 @@ class Service:
         except (msgspec.DecodeError, UnicodeDecodeError):
             self._refuse_input(item, bytes(request.input))
             return
-        allowed = plan.capability.deadline_ms
+        allowed: float = plan.capability.deadline_ms
         if request.deadline_ms is not None:
             allowed = min(allowed, request.deadline_ms)
         self._path.expect(self, item, item.begun + allowed / 1000)
@@ -180,14 +181,16 @@ class Service:
             self.lane.close()
 
     def expire(self, item: Pending) -> None:
-        """The deadline of an item has come."""
+        """The deadline of an item has come; or the grace for its record, once the deadline has passed."""
+        if item.overdue:
+            self._finish(item, None)
+            return
+        item.overdue = True
         if item.state == _RUNNING:
             self.lane.withdraw(item)
             detail = "the model had not answered when the deadline came"
             self._conclude(item, self.plan.without_model("deadline_exceeded", detail))
-            self._path.expect(self, item, self._path.loop.time() + RECORD_GRACE_SECONDS)
-        elif item.state == _RECORDING:
-            self._finish(item, None)
+        self._path.expect(self, item, self._path.loop.time() + RECORD_GRACE_SECONDS)
 
     def _conclude(self, item: Pending, verdict: Verdict) -> None:
         """Record a decision that did not come out of a batch."""

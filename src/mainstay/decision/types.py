@@ -38,7 +38,7 @@ class DecideRequest(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
 
     input: Raw
     key: str | None = None  # the caller's business key, by which the outcome may be reported
-    deadline_ms: int | None = None
+    deadline_ms: float | None = None
 
 
 class DecideManyRequest(Struct, frozen=True, gc=False, forbid_unknown_fields=True):

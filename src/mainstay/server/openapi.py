@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 Schema = dict[str, Any]
 
+DECISION_ID = "^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-8[0-9a-f]{3}-[0-9a-f]{12}$"  # as `ledger.entry` makes ids
+
 _PROBLEM_CONTENT = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
 
 _TEXT: Schema = {"type": "string"}
@@ -124,7 +126,7 @@ def _call(name: str) -> Schema:
         "properties": {
             "input": {"$ref": f"#/components/schemas/{name}.input"},
             "key": {"type": ["string", "null"], "maxLength": MAX_KEY_CHARACTERS},
-            "deadline_ms": {"type": ["integer", "null"], "minimum": 1},
+            "deadline_ms": {"type": ["number", "null"], "minimum": 1},
         },
     }
 
@@ -150,7 +152,14 @@ def _decide_many(declared: Declared) -> dict[str, Any]:
         "type": "object",
         "required": ["inputs"],
         "additionalProperties": False,
-        "properties": {"inputs": {"type": "array", "items": _call(declared.capability.name)}},
+        "properties": {
+            "inputs": {
+                "type": "array",
+                "description": "Calls for one decision each; every item is checked on its own and has its own outcome.",
+                "items": {},
+                "examples": [[{"input": {}}]],
+            }
+        },
     }
     answer = {
         "type": "object",
@@ -164,16 +173,23 @@ def _decide_many(declared: Declared) -> dict[str, Any]:
 def _report(declared: Declared) -> dict[str, Any]:
     name = declared.capability.name
     outcome = {"type": "object"} if declared.outcome is None else {"$ref": f"#/components/schemas/{name}.outcome"}
+    key: Schema = {"type": "string", "maxLength": MAX_KEY_CHARACTERS}
+    decision: Schema = {"type": "string", "pattern": DECISION_ID, "description": "The decision_id of an answer."}
+    none: Schema = {"type": "null"}
     one = {
         "type": "object",
         "required": ["outcome", "observed_at"],
         "additionalProperties": False,
         "properties": {
-            "decision_id": {"type": ["string", "null"], "format": "uuid"},
-            "key": {"type": ["string", "null"], "maxLength": MAX_KEY_CHARACTERS},
+            "decision_id": {},
+            "key": {},
             "outcome": outcome,
             "observed_at": {"type": "string", "format": "date-time"},
         },
+        "oneOf": [
+            {"required": ["decision_id"], "properties": {"decision_id": decision, "key": none}},
+            {"required": ["key"], "properties": {"key": key, "decision_id": none}},
+        ],
     }
     many = {
         "type": "object",
