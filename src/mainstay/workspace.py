@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import os
 import tomllib
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from mainstay.errors import Misuse
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
 SETTINGS_FILE = "mainstay.toml"
@@ -27,12 +28,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     log: str  # the origin of the ledger's checkpoints, such as "mainstay.example.com/lending"
     host: str = "127.0.0.1"
-    port: int = 8321
-    workers: int = 2  # processes that serve decisions
-    drain_seconds: float = 10.0  # how long a worker may finish what it accepted after SIGTERM
-    max_body_bytes: int = 1 << 20  # one decision; a batch may be 64 times this
-    seal_interval_seconds: float = 0.25  # how often new records are sealed into the log
-    refresh_seconds: float = 0.5  # how often a worker looks for a new release or changed keys
+    port: Annotated[int, Meta(ge=1, le=65_535)] = 8321
+    workers: Annotated[int, Meta(ge=1, le=1_024)] = 2  # processes that serve decisions
+    drain_seconds: Annotated[float, Meta(ge=0, le=3_600)] = (
+        10.0  # how long a worker may finish what it accepted after SIGTERM
+    )
+    max_body_bytes: Annotated[int, Meta(ge=1, le=16 << 20)] = 1 << 20  # one decision; a batch may be 64 times this
+    seal_interval_seconds: Annotated[float, Meta(ge=0.001, le=3_600)] = (
+        0.25  # how often new records are sealed into the log
+    )
+    refresh_seconds: Annotated[float, Meta(ge=0.01, le=60)] = (
+        0.5  # how often a worker looks for a new release or changed keys
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +82,20 @@ class Workspace:
         """What lives only while processes do: process ids, worker metrics."""
         return self.data / "run"
 
+    def with_settings(self, said: Mapping[str, object], place: Callable[[str], str]) -> Workspace:
+        """The same workspace with other settings, each value held to the bounds of its setting.
+
+        `place` says where a setting's value came from, such as an option or a variable. Raises Misuse on a wrong value.
+        """
+        changes: dict[str, Any] = {}
+        for field in msgspec.structs.fields(Settings):
+            if field.name in said:
+                try:
+                    changes[field.name] = msgspec.convert(said[field.name], field.type, strict=False)
+                except msgspec.ValidationError as error:
+                    raise Misuse(f"{place(field.name)}={said[field.name]}: {error}") from None
+        return replace(self, settings=msgspec.structs.replace(self.settings, **changes))
+
 
 def find_workspace(start: Path) -> Workspace:
     """The workspace at `start` or the nearest one above it.
@@ -105,17 +126,6 @@ def open_workspace(root: Path, environment: Mapping[str, str] = os.environ) -> W
     except msgspec.ValidationError as error:
         names = ", ".join(Settings.__struct_fields__)
         raise Misuse(f"{path}: {error}", hint=f"Settings are: {names}.") from None
-    return Workspace(root.resolve(), _override(settings, environment))
-
-
-def _override(settings: Settings, environment: Mapping[str, str]) -> Settings:
-    changes: dict[str, Any] = {}
-    for field in msgspec.structs.fields(Settings):
-        variable = f"MAINSTAY_{field.name.upper()}"
-        if variable not in environment:
-            continue
-        try:
-            changes[field.name] = msgspec.convert(environment[variable], field.type, strict=False)
-        except msgspec.ValidationError as error:
-            raise Misuse(f"{variable}={environment[variable]!r}: {error}") from None
-    return msgspec.structs.replace(settings, **changes) if changes else settings
+    variables = {name: f"MAINSTAY_{name.upper()}" for name in Settings.__struct_fields__}
+    said = {name: environment[variable] for name, variable in variables.items() if variable in environment}
+    return Workspace(root.resolve(), settings).with_settings(said, variables.__getitem__)

@@ -6,7 +6,6 @@ import sys
 from threading import Event
 from typing import TYPE_CHECKING, Annotated
 
-import msgspec
 from cyclopts import Parameter
 
 from mainstay.catalog.releases import capabilities_with_releases
@@ -78,16 +77,9 @@ def control_command(root: Path) -> list[str]:
 
 
 def adjusted(workspace: Workspace, port: int | None, workers: int | None) -> Workspace:
-    """The workspace with what the command line says instead of its settings."""
-    settings = workspace.settings
-    return Workspace(
-        workspace.root,
-        msgspec.structs.replace(
-            settings,
-            port=settings.port if port is None else port,
-            workers=settings.workers if workers is None else workers,
-        ),
-    )
+    """The workspace with what the command line says instead of its settings; raises Misuse when out of bounds."""
+    said = {name: value for name, value in (("port", port), ("workers", workers)) if value is not None}
+    return workspace.with_settings(said, lambda name: f"--{name}")
 
 
 def _run(workspace: Workspace, supervisor: Supervisor) -> None:
