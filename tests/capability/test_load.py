@@ -7,89 +7,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from capability.folders import AUTHORITY, CAPABILITY, CONTRACT, problems_of, read, write
 from mainstay.capability import load
 from mainstay.capability.load import Declared, load_capability
-from mainstay.errors import InvalidDocument, Misuse
+from mainstay.errors import Misuse
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
-
-    from mainstay.problems import Problem
-
-    Change = Callable[[str], str]
-
-CAPABILITY = """\
-apiVersion: mainstay/v1
-name: late-arrival
-title: Will it be late?
-purpose: To rebook.
-owner: {team: Operations, contact: ops-control@example.com}
-objects: {input: departure, output: prediction, outcome: arrival}
-model:
-  file: model/model.onnx
-  kind: onnx
-  features: [delay, carrier]
-output:
-  probability: {take: probability, of_class: 1}
-  late: {take: threshold}
-samples: samples.jsonl
-fallback:
-  - constant: {probability: 0.25, late: false}
-promise:
-  positive: late
-  score: probability
-"""
-CONTRACT = """\
-apiVersion: v3.1.0
-kind: DataContract
-id: c
-version: 1.0.0
-status: active
-schema:
-  - name: departure
-    properties:
-      - {name: carrier, logicalType: string, required: true}
-      - {name: delay, logicalType: integer, required: true}
-      - {name: at, logicalType: timestamp}
-  - name: prediction
-    properties:
-      - name: probability
-        logicalType: number
-        required: true
-        logicalTypeOptions: {minimum: 0, maximum: 1}
-      - {name: late, logicalType: boolean, required: true}
-  - name: arrival
-    properties:
-      - {name: late, logicalType: boolean, required: true}
-      - {name: delay, logicalType: integer}
-  - name: empty
-"""
-
-
-def write(folder: Path, capability: str = CAPABILITY, contract: str = CONTRACT) -> Path:
-    (folder / "model").mkdir(parents=True, exist_ok=True)
-    (folder / "model" / "model.onnx").write_bytes(b"onnx")
-    (folder / "samples.jsonl").write_text("{}\n")
-    (folder / "capability.yaml").write_text(capability)
-    (folder / "contract.odcs.yaml").write_text(contract)
-    return folder
-
-
-def read(folder: Path) -> Declared | tuple[Problem, ...]:
-    try:
-        return load_capability(folder)
-    except InvalidDocument as invalid:
-        return invalid.problems
-
-
-def problems_of(folder: Path) -> list[str]:
-    """The problems of a folder as `file:line where: expected | found`."""
-    found = read(folder)
-    return [
-        f"{each.file.removeprefix(f'{folder}/')}:{each.line} {each.where}: {each.expected} | {each.found}"
-        for each in (() if isinstance(found, Declared) else found)
-    ]
 
 
 def test_a_folder_that_agrees_is_read_and_compiled(tmp_path: Path) -> None:
@@ -98,6 +22,7 @@ def test_a_folder_that_agrees_is_read_and_compiled(tmp_path: Path) -> None:
     assert dataclasses.is_dataclass(declared)
     assert declared.folder == tmp_path
     assert declared.capability.api_version == "mainstay/v1"
+    assert declared.authority == AUTHORITY.encode()
     assert declared.input.fields == ("carrier", "delay", "at")
     assert declared.output.fields == ("probability", "late")
     assert declared.outcome is not None
@@ -195,7 +120,7 @@ def test_problems_of_both_files_are_told_together(tmp_path: Path) -> None:
         (
             ", outcome: arrival",
             "",
-            '18 promise.positive: objects.outcome beside it, whose field it names | "late"',
+            '18 promise.positive: objects.outcome beside it, whose property it names | "late"',
         ),
         (
             "samples: samples.jsonl",
@@ -254,6 +179,7 @@ def test_what_is_no_folder_is_misuse(tmp_path: Path) -> None:
         ("contract.odcs.yaml", '"contract.odcs.yaml", which is none'),
         ("model/model.onnx", '"model/model.onnx", which leads out of it or nowhere'),
         ("samples.jsonl", '"samples.jsonl", which leads out of it or nowhere'),
+        ("authority.cedar", '"authority.cedar", which is none'),
     ],
 )
 def test_a_link_that_leaves_the_folder_is_refused(tmp_path: Path, name: str, expected: str) -> None:
@@ -283,6 +209,74 @@ def test_files_beyond_their_bounds_are_refused(tmp_path: Path) -> None:
     with (folder / "samples.jsonl").open("r+b") as file:
         file.truncate(load.MAX_SAMPLES_BYTES + 1)
     assert problems_of(folder) == ["capability.yaml:14 samples: a file of at most 67108864 bytes | 67108865 bytes"]
+
+
+def test_without_policies_nothing_may_be_decided_and_the_problem_says_what_to_start_from(tmp_path: Path) -> None:
+    folder = write(tmp_path)
+    (folder / "authority.cedar").unlink()
+    (problem,) = problems_of(folder)
+    assert problem.startswith("capability.yaml:1 authority: Cedar policies in a file of the folder")
+    assert problem.endswith('| "authority.cedar", which is none')
+    assert "without any nothing may be decided" in problem
+    assert [line.strip().partition(" ")[0] for line in problem.splitlines() if "permit" in line] == [
+        '@id("answers-by-itself")',
+        '@id("keys-and-people")',
+    ]
+    write(folder, CAPABILITY + "authority: policies/a.cedar\n")
+    assert "capability.yaml:20 authority: " in problems_of(folder)[0]
+    (folder / "policies").mkdir()
+    (folder / "policies" / "a.cedar").write_bytes(b"// nobody may do anything\xff")
+    assert load_capability(folder).authority == b"// nobody may do anything\xff", "what it says is for others to judge"
+
+
+def test_policies_have_their_bound(tmp_path: Path) -> None:
+    folder = write(tmp_path)
+    (folder / "authority.cedar").write_bytes(b"/" * load.MAX_AUTHORITY_BYTES)
+    assert problems_of(folder) == []
+    (folder / "authority.cedar").write_bytes(b"/" * (load.MAX_AUTHORITY_BYTES + 1))
+    assert problems_of(folder) == [
+        "authority.cedar:1 the document: a readable file of at most 262144 bytes | a larger one"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("call", "problem"),
+    [
+        ("predict.py:predict", ""),
+        ("./model/../model/predict.py:predict", "a Python file of the folder and a function in it"),
+        ("./predict.py:predict", ""),
+        ("absent.py:predict", 'a file inside the folder | "absent.py", which is none'),
+        (".venv/predict.py:predict", "a file that is kept in a version; those in hidden directories are not"),
+        ("__pycache__/predict.py:predict", "a file that is kept in a version"),
+        ("predict.py", "a Python file of the folder and a function in it"),
+        ("predict.pkl:predict", "a Python file of the folder and a function in it"),
+        (f"{'x' * 400}.py:predict", "a readable file | File name too long"),
+    ],
+)
+def test_the_call_of_a_python_model_stands_in_a_file_of_the_folder(tmp_path: Path, call: str, problem: str) -> None:
+    model = CAPABILITY[CAPABILITY.index("model:") : CAPABILITY.index("samples:")]
+    folder = write(tmp_path, CAPABILITY.replace(model, f"model: {{kind: python, call: {call}}}\n"))
+    for path in (folder / "predict.py", folder / ".venv" / "predict.py", folder / "__pycache__" / "predict.py"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("def predict(record): ...\n")
+    found = problems_of(folder)
+    assert len(found) == bool(problem)
+    assert problem in "".join(found)
+
+
+def test_the_reference_rows_stand_in_a_file_of_the_folder(tmp_path: Path) -> None:
+    text = CAPABILITY + "reference: {file: reference.jsonl, label: late}\n"
+    folder = write(tmp_path, text)
+    assert problems_of(folder) == [
+        'capability.yaml:20 reference.file: a file inside the folder | "reference.jsonl", which is none'
+    ]
+    (folder / "reference.jsonl").write_text("{}")
+    assert problems_of(folder) == []
+
+
+def test_a_contract_with_a_name_no_file_can_have_is_a_problem(tmp_path: Path) -> None:
+    (problem,) = problems_of(write(tmp_path, CAPABILITY + f"contract: {'x' * 400}\n"))
+    assert problem.startswith('capability.yaml:20 contract: a file inside the folder | "xxx')
 
 
 LINES = st.sampled_from((*CAPABILITY.splitlines(), *CONTRACT.splitlines(), "x: [", "  - &a {b: *a}", "\tx", "? y"))

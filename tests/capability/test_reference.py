@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
+import yaml
 from msgspec import inspect
 
+from mainstay.capability.load import load_capability
 from mainstay.capability.types import Capability
 from mainstay.contract.types import RULES
 from mainstay.structs import bounds, expectation
@@ -16,7 +18,9 @@ from mainstay.structs import bounds, expectation
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "capability.md"
+REPOSITORY = Path(__file__).resolve().parents[2]
+PAGE = REPOSITORY / "docs" / "reference" / "capability.md"
+EXAMPLE = REPOSITORY / "examples" / "flights" / "capabilities" / "late-arrival"
 
 
 def rows(kind: inspect.StructType, path: str = "") -> Iterator[tuple[str, str, str]]:
@@ -65,9 +69,11 @@ def default(field: inspect.Field) -> str:
     if field.required:
         return "required"
     value = field.default if field.default is not msgspec.NODEFAULT else field.default_factory()
-    if value is None or value == ():
+    if value is None or value in ((), {}):
         return "none"
-    return "its defaults" if isinstance(value, msgspec.Struct) else f"`{value}`"
+    if isinstance(value, msgspec.Struct):
+        return "its defaults"
+    return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
 
 
 def test_the_reference_names_every_key_with_what_it_takes_and_its_default() -> None:
@@ -81,6 +87,20 @@ def test_the_reference_names_every_key_with_what_it_takes_and_its_default() -> N
 def test_the_reference_explains_every_rule() -> None:
     table = PAGE.read_text("utf-8").partition("| rule |")[2]
     assert re.findall(r"`([a-z-]+)`", "".join(line.split("|")[1] for line in table.splitlines()[2:])) == list(RULES)
+
+
+def test_the_examples_load(tmp_path: Path) -> None:
+    blocks = re.findall(r"^```yaml\n(.*?)^```", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    whole, in_trouble = map(yaml.safe_load, blocks)
+    contract = EXAMPLE / "contract.odcs.yaml"
+    for path in ("model/late-arrival.skops", "tests/samples.jsonl", "tests/reference.jsonl", "authority.cedar"):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).touch()
+    (tmp_path / "contract.odcs.yaml").write_bytes(contract.read_bytes())
+    for example in (whole, whole | in_trouble):
+        (tmp_path / "capability.yaml").write_text(yaml.safe_dump(example))
+        assert load_capability(tmp_path).capability.name == "late-arrival"
+    assert {"when", "fallback", "breaker", "limits"} <= in_trouble.keys()
 
 
 if __name__ == "__main__":

@@ -1,37 +1,40 @@
-"""Reading a capability folder: the declaration, its contract, and whether the two agree.
+"""Reading a capability folder: the declaration, the files it names, its contract, and whether all of them agree.
 
-Every problem of both files is reported at once. Nothing outside the folder is read: a link that leaves it is a problem.
+Every problem of the declaration and of the contract is reported at once. Nothing outside the folder is read: a link
+that leaves it is a problem.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final
 
+from mainstay.capability import checks
+from mainstay.capability.checks import one_of
+from mainstay.capability.ladder import check_conditions, check_outputs, check_rungs
 from mainstay.capability.types import CONTRACT_NAME, FILE_NAME, Capability
 from mainstay.contract.load import ReadContract, read_contract
 from mainstay.contract.validator import ObjectValidator, compile_object
-from mainstay.documents import Document, Place, Problems, describe, nearest, read_bytes, read_document, shorten
+from mainstay.documents import Document, Place, Problems, describe, read_bytes, read_document
 from mainstay.errors import InvalidDocument, Misuse
 from mainstay.structs import read_struct
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
     from pathlib import Path
 
-    from mainstay.contract.types import Contract, Property, SchemaObject
+    from mainstay.contract.types import Contract, SchemaObject
 
 MAX_DECLARATION_BYTES: Final = 1 << 20
-MAX_SAMPLES_BYTES: Final = 64 << 20
+MAX_AUTHORITY_BYTES: Final = 256 << 10
+MAX_SAMPLES_BYTES: Final = 64 << 20  # also of the reference rows
+MAX_CODE_BYTES: Final = 64 << 20
 MAX_MODEL_BYTES: Final = 2 << 30  # what a protobuf message, and so an ONNX file, can hold
 
-FEATURE_TYPES: Final = ("string", "integer", "number", "boolean")
-TAKES: Final = {
-    "probability": ("number",),
-    "value": ("number",),
-    "threshold": ("boolean",),
-    "label": ("string", "integer", "boolean"),
-}
+_FIRST_POLICIES: Final = """\
+    @id("answers-by-itself") permit (principal is Mainstay::Capability, action, resource);
+    @id("keys-and-people") permit (principal, action, resource) unless { principal is Mainstay::Capability };
+"""  # answers need no person; keys act within their scopes, and people at the command line
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class Declared:
     folder: Path
     capability: Capability
     contract: Contract
+    authority: bytes  # the text of its policies, as it was read; what it says is for `authority` to judge
     input: ObjectValidator
     output: ObjectValidator
     outcome: ObjectValidator | None  # None: what became true later is not described
@@ -59,10 +63,12 @@ def load_capability(folder: Path) -> Declared:
     contract = _read_contract_of(folder, place, capability, problems)
     declared = None
     if place is not None and capability is not None:
-        _check_file(folder, capability.model.file, MAX_MODEL_BYTES, place.at("model", "file"))
-        _check_file(folder, capability.samples, MAX_SAMPLES_BYTES, place.at("samples"))
+        _check_files(folder, place, capability)
+        authority = _read_authority(folder, place, capability, problems)
+        checks.check_keys(place, capability)
+        check_rungs(place.at("fallback"), capability.fallback)
         if contract is not None:
-            declared = _compare(folder, place, capability, contract)
+            declared = _compare(folder, place, capability, contract, authority)
     problems.raise_any()
     if declared is None:
         raise InvalidDocument(problems.found)
@@ -93,8 +99,8 @@ def _read_contract_of(
     else:
         name = CONTRACT_NAME
     spot = place.at("contract") if place is not None else None
-    path = _inside(folder, name)
-    if path is None or not path.is_file():
+    path = _plain_file(folder, name)
+    if path is None:
         if spot is not None:
             spot.add("a file inside the folder", f"{describe(name)}, which is none")
         return None
@@ -112,6 +118,29 @@ def _inside(folder: Path, name: str) -> Path | None:
         return None
 
 
+def _plain_file(folder: Path, name: str) -> Path | None:
+    path = _inside(folder, name)
+    try:
+        return path if path is not None and path.is_file() else None
+    except OSError:  # a name longer than the file system takes
+        return None
+
+
+def _check_files(folder: Path, place: Place, capability: Capability) -> None:
+    model, reference = capability.model, capability.reference
+    if model.file is not None:
+        _check_file(folder, model.file, MAX_MODEL_BYTES, place.at("model", "file"))
+    if model.call is not None:
+        code = model.call.rpartition(":")[0]
+        if any(part.startswith(".") or part == "__pycache__" for part in PurePosixPath(code).parts):
+            place.add("a file that is kept in a version; those in hidden directories are not", code, "model", "call")
+        else:
+            _check_file(folder, code, MAX_CODE_BYTES, place.at("model", "call"))
+    _check_file(folder, capability.samples, MAX_SAMPLES_BYTES, place.at("samples"))
+    if reference is not None:
+        _check_file(folder, reference.file, MAX_SAMPLES_BYTES, place.at("reference", "file"))
+
+
 def _check_file(folder: Path, name: str, max_bytes: int, place: Place) -> None:
     path = _inside(folder, name)
     if path is None:
@@ -126,112 +155,53 @@ def _check_file(folder: Path, name: str, max_bytes: int, place: Place) -> None:
         place.add("a readable file", error.strerror or type(error).__name__)
 
 
-def _compare(folder: Path, place: Place, capability: Capability, read: ReadContract) -> Declared | None:
+def _read_authority(folder: Path, place: Place, capability: Capability, problems: Problems) -> bytes:
+    """The text of the policies; empty after a problem has been told."""
+    name = capability.authority
+    path = _plain_file(folder, name)
+    if path is not None:
+        return read_bytes(path, str(folder / name), problems, MAX_AUTHORITY_BYTES) or b""
+    expected = (
+        "Cedar policies in a file of the folder, as without any nothing may be decided; to start from:\n"
+        f"{_FIRST_POLICIES}beside the declaration"
+    )
+    place.add(expected, f"{describe(name)}, which is none", "authority")
+    return b""
+
+
+def _compare(
+    folder: Path, place: Place, capability: Capability, read: ReadContract, authority: bytes
+) -> Declared | None:
     """Check the declaration against the contract, and compile it where both are sound."""
-    named = capability.objects
+    named, rungs = capability.objects, place.at("fallback")
     taken = _object(place.at("objects", "input"), read.objects, named.input)
     given = _object(place.at("objects", "output"), read.objects, named.output)
     later = None if named.outcome is None else _object(place.at("objects", "outcome"), read.objects, named.outcome)
     if taken is not None:
-        _check_features(place, capability, taken)
+        checks.check_input(place, capability, taken)
+        check_conditions(rungs, capability.fallback, taken)
     if given is not None:
-        _check_output(place.at("output"), capability, given)
-    _check_promise(place.at("promise"), capability, given, later)
+        checks.check_output(place, capability, given)
+    checks.check_outcome(place, capability, given, later)
+    described = [each for each in (taken, given, later) if each is not None]
+    if len(described) == 2 + (named.outcome is not None):
+        checks.check_protect(place, capability, described)
     if read.contract is None or given is None:
         return None
     output = compile_object(given)
-    _check_fallback(place.at("fallback"), capability, output)
+    check_outputs(rungs, capability.fallback, output)
     if taken is None:
         return None
     outcome = None if later is None else compile_object(later)
-    return Declared(folder, capability, read.contract, compile_object(taken), output, outcome)
+    return Declared(folder, capability, read.contract, authority, compile_object(taken), output, outcome)
 
 
 def _object(place: Place, objects: dict[str, SchemaObject | None], name: str) -> SchemaObject | None:
     if name not in objects:
-        place.add(_one_of("object", "the contract", name, objects), describe(name))
+        place.add(one_of("object", "the contract", name, objects), describe(name))
         return None
     found = objects[name]
     if found is not None and not found.properties:
         place.add("an object with properties", f"{describe(name)}, which has none")
         return None
     return found
-
-
-def _one_of(noun: str, owner: str, name: str, known: Collection[str]) -> str:
-    near = nearest(name, known)
-    if near:
-        return f'{"an" if noun[0] in "aeiou" else "a"} {noun} of {owner} (did you mean "{near}"?)'
-    names = ", ".join(known)
-    return (
-        f"{'an' if noun[0] in 'aeiou' else 'a'} {noun} of {owner}: {names if len(names) <= 400 else names[:399] + '…'}"
-    )
-
-
-def _check_features(place: Place, capability: Capability, taken: SchemaObject) -> None:
-    """Features are properties of the input, each once, of a type that models take."""
-    properties = {each.name: each for each in taken.properties}
-    listed = place.at("model", "features")
-    seen: set[str] = set()
-    for i, name in enumerate(capability.model.features):
-        if name in seen:
-            listed.at(i).add("each feature once", describe(name))
-        elif name not in properties:
-            listed.at(i).add(_one_of("property", f"the input {taken.name}", name, properties), describe(name))
-        else:
-            _check_feature(listed.at(i), properties[name])
-        seen.add(name)
-    if not capability.model.features:
-        for each in taken.properties:
-            _check_feature(place.at("model"), each)
-
-
-def _check_feature(place: Place, declared: Property) -> None:
-    if declared.logical_type not in FEATURE_TYPES:
-        kind = f"logicalType {declared.logical_type}" if declared.logical_type else "no logicalType"
-        place.add(
-            f"features of logicalType {', '.join(FEATURE_TYPES)}; list those to use under features",
-            f"{shorten(declared.name, 40)}, which has {kind}",
-        )
-
-
-def _check_output(place: Place, capability: Capability, given: SchemaObject) -> None:
-    """Every property of the output comes from the model, by a way that fits its type."""
-    properties = {each.name: each for each in given.properties}
-    for name, field in capability.output.items():
-        if name not in properties:
-            place.add(_one_of("property", f"the output {given.name}", name, properties), describe(name), name)
-        elif properties[name].logical_type not in TAKES[field.take]:
-            kinds = " or ".join(TAKES[field.take])
-            found = properties[name].logical_type or "no logicalType"
-            place.add(f"{field.take} to fill a property of logicalType {kinds}", found, name, "take")
-    for name in properties:
-        if name not in capability.output:
-            place.add("how this property of the output comes from the model", "nothing", name)
-
-
-def _check_fallback(place: Place, capability: Capability, output: ObjectValidator) -> None:
-    for i, rung in enumerate(capability.fallback):
-        for broken in output.check(rung.constant):
-            place.at(i, "constant").add(f"{broken.expected} ({broken.rule})", broken.found, broken.field)
-
-
-def _check_promise(
-    place: Place, capability: Capability, given: SchemaObject | None, later: SchemaObject | None
-) -> None:
-    promise = capability.promise
-    if promise.positive is not None and capability.objects.outcome is None:
-        place.add("objects.outcome beside it, whose field it names", describe(promise.positive), "positive")
-    elif promise.positive is not None and later is not None:
-        _check_promised(place.at("positive"), promise.positive, later, "outcome", "boolean")
-    if promise.score is not None and given is not None:
-        _check_promised(place.at("score"), promise.score, given, "output", "number")
-
-
-def _check_promised(place: Place, name: str, owner: SchemaObject, role: str, kind: str) -> None:
-    properties = {each.name: each for each in owner.properties}
-    if name not in properties:
-        place.add(_one_of("property", f"the {role} {owner.name}", name, properties), describe(name))
-    elif properties[name].logical_type != kind:
-        found = properties[name].logical_type or "no logicalType"
-        place.add(f"a property of logicalType {kind}", f"{shorten(name, 40)}, of {found}")

@@ -40,10 +40,10 @@ _WORDS: Final = {
 
 def find_violations(root: Node, value: Any) -> tuple[Violation, ...]:
     """Every violation of a decoded record, the first MAX_VIOLATIONS of them, in the order of the contract."""
-    if not isinstance(value, dict):
-        return (Violation(RECORD, "not-an-object", "a JSON object", kind_of(value)),)
     if nested_deeper(value, MAX_DEPTH):
         return (Violation(RECORD, "malformed", f"at most {MAX_DEPTH} levels", "more"),)
+    if not isinstance(value, dict):
+        return (Violation(RECORD, "not-an-object", "a JSON object", kind_of(value)),)
     walk = _Walk()
     walk.visit(root, value, "", masked=False)
     return tuple(walk.found)
