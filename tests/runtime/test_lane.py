@@ -9,19 +9,16 @@ import pytest
 
 import tiny
 from mainstay.capability.types import OutputField
-from mainstay.catalog.types import Manifest, StoredFile
-from mainstay.runtime.lane import Lane, Prediction, run_rows, seconds_per_batch
+from mainstay.runtime.lane import GraphLane, run_rows, seconds_per_batch
 from mainstay.runtime.model import OnnxModel
-from mainstay.runtime.types import ModelInput, ModelOutput
+from mainstay.runtime.types import ModelInput, ModelOutput, Prediction
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mainstay.runtime.lane import Result
+    from mainstay.runtime.types import Result
 
 pytestmark = pytest.mark.anyio
-
-NO_FILE = StoredFile(path="none", digest="sha256:" + "0" * 64, bytes=0)
 
 
 @pytest.fixture
@@ -29,30 +26,24 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
+@dataclass(frozen=True)
+class Signed:
+    """What the graph takes and gives."""
+
+    inputs: tuple[ModelInput, ...] = (ModelInput(name="x", kind="float", fields=("a", "b")),)
+    outputs: tuple[ModelOutput, ...] = (ModelOutput(name="probabilities", role="probabilities"),)
+    classes: tuple[str | int | bool, ...] = (0, 1)
+
+
 def make_model(**options: Any) -> OnnxModel:
-    manifest = Manifest(
-        format="mainstay-version/1",
-        capability="tiny",
-        declaration=NO_FILE,
-        contract=NO_FILE,
-        samples=NO_FILE,
-        artifact=NO_FILE,
-        source=NO_FILE,
-        code=(),
-        inputs=(ModelInput(name="x", kind="float", fields=("a", "b")),),
-        outputs=(ModelOutput(name="probabilities", role="probabilities"),),
-        classes=(0, 1),
-        environment={},
-        conversion=None,
-        pickle_trusted=None,
-    )
     graph = tiny.probability_graph(**options)
-    return OnnxModel(graph, manifest, ("a", "b", "note"), {"probability": OutputField(take="probability")})
+    return OnnxModel(graph, Signed(), ("a", "b", "note"), {"probability": OutputField(take="probability")})
 
 
 @dataclass(eq=False)
 class Item:
     row: tuple[Any, ...]
+    run_until: float = float("inf")
     result: Result | None = None
 
 
@@ -60,7 +51,7 @@ class Item:
 class Harness:
     """A lane on a running loop, and the batches it delivered."""
 
-    lane: Lane[Item]
+    lane: GraphLane[Item]
     batches: list[int] = field(default_factory=list)
     threads: set[int] = field(default_factory=set)
     open: bool = True
@@ -74,7 +65,7 @@ def harness(model: OnnxModel, *, inline: bool, batch: int = 256) -> Harness:
             item.result = result
 
     loop = asyncio.get_running_loop()
-    made = Harness(Lane(model, loop, batch=batch, inline=inline, may_start=lambda: made.open, deliver=deliver))
+    made = Harness(GraphLane(model, loop, batch=batch, inline=inline, may_start=lambda: made.open, deliver=deliver))
     return made
 
 
@@ -125,6 +116,23 @@ async def test_what_is_withdrawn_does_not_run() -> None:
     await settled([item for item in items if item is not items[2]])
     assert made.batches == [4]
     made.lane.withdraw(items[0])  # it has left: nothing happens
+
+
+async def test_what_waits_for_the_journal_does_not_wait_for_the_model() -> None:
+    made = harness(make_model(), inline=False, batch=1)
+    items = [Item((0.0, 0.0, None)) for _ in range(3)]
+    made.open = False
+    made.lane.submit(items[0])
+    assert not made.lane.withdraw(items[0])
+    made.open = True
+    for item in items[1:]:
+        made.lane.submit(item)
+    await asyncio.sleep(0)
+    while items[1].result is None:  # noqa: ASYNC110 - the lane is driven by the loop itself
+        await asyncio.sleep(0)
+    assert made.lane.withdraw(items[1])
+    assert made.lane.withdraw(items[2]), "the model is busy with it, or has answered"
+    made.lane.close()
 
 
 async def test_nothing_runs_until_it_may() -> None:

@@ -11,8 +11,10 @@ import logging
 from itertools import islice
 from queue import SimpleQueue
 from threading import Thread
-from time import perf_counter
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
+from time import perf_counter, thread_time
+from typing import TYPE_CHECKING, Generic
+
+from mainstay.runtime.types import Prediction, W
 
 if TYPE_CHECKING:
     import asyncio
@@ -20,35 +22,16 @@ if TYPE_CHECKING:
 
     from mainstay.runtime.model import OnnxModel
     from mainstay.runtime.outputs import Predictions
-    from mainstay.runtime.tensors import Row
+    from mainstay.runtime.types import Result, Row
 
 logger = logging.getLogger("mainstay.runtime")
 
 INLINE_SECONDS = 0.002  # a full batch; the loop is not held longer than a request takes on a slow network
-DEMOTE_SECONDS = 0.020  # one inline batch that took this long moves the model off the loop
+DEMOTE_SECONDS = 0.020  # of CPU; one inline batch that took this long moves the model off the loop
 GATHER_TURNS = 6  # turns of the loop in which requests that have already arrived are read before a batch is closed
 
 
-class Waiting(Protocol):
-    """What may wait in a lane."""
-
-    row: Row
-
-
-W = TypeVar("W", bound=Waiting)
-
-
-class Prediction(NamedTuple):
-    """What the model gave for one row: values in the order of the output fields, and the confidence."""
-
-    values: tuple[Any, ...]
-    confidence: float | None
-
-
-Result = Prediction | Exception
-
-
-class Lane(Generic[W]):
+class GraphLane(Generic[W]):
     """Batches rows for one model. Its methods belong to the event loop's thread."""
 
     def __init__(
@@ -62,6 +45,7 @@ class Lane(Generic[W]):
         deliver: Callable[[Sequence[W], Sequence[Result]], None],
     ) -> None:
         """`may_start` says whether a batch may be begun now; when it said no, `start` must be called later."""
+        self.ready = True
         self._model = model
         self._loop = loop
         self._batch = batch
@@ -94,16 +78,26 @@ class Lane(Generic[W]):
             self._busy = True
             self._queue.put(items)
             return
-        begun = perf_counter()
+        begun = thread_time()  # of this thread alone: a busy machine does not make a model slow
         results = run_rows(self._model, [item.row for item in items])
-        if perf_counter() - begun > DEMOTE_SECONDS:
-            logger.warning("model too slow for the event loop, moved to a thread: seconds=%.3f", perf_counter() - begun)
+        took = thread_time() - begun
+        if took > DEMOTE_SECONDS:
+            logger.warning("model too slow for the event loop, moved to a thread: seconds=%.3f", took)
             self._leave_the_loop()
         self._deliver(items, results)
 
-    def withdraw(self, item: W) -> None:
-        """Nobody waits for this item any more; it may have left already."""
-        self._waiting.pop(item, None)
+    def withdraw(self, item: W) -> bool:
+        """Nobody waits for this item any more; it may have left already.
+
+        False where it waited, and the model had nothing to do: no batch might start.
+        """
+        if item not in self._waiting:
+            return True
+        del self._waiting[item]
+        return self._busy
+
+    async def wait_ready(self, _seconds: float) -> None:
+        """It is, since the graph was loaded."""
 
     def close(self) -> None:
         """Let the thread end once it has run what it was given."""
@@ -134,7 +128,10 @@ class Lane(Generic[W]):
     def _work(self) -> None:
         while (items := self._queue.get()) is not None:
             results = run_rows(self._model, [item.row for item in items])
-            self._loop.call_soon_threadsafe(self._ran, items, results)
+            try:
+                self._loop.call_soon_threadsafe(self._ran, items, results)
+            except RuntimeError:  # the loop was closed while the model ran: nobody waits any more
+                return
 
     def _ran(self, items: list[W], results: Sequence[Result]) -> None:
         self._busy = False

@@ -8,13 +8,13 @@ import numpy as np
 import onnxruntime
 
 from mainstay.runtime.outputs import Predictions, build_mapper
-from mainstay.runtime.tensors import Row, build_feeder
+from mainstay.runtime.tensors import build_feeder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from mainstay.capability.types import OutputField
-    from mainstay.runtime.types import Signature
+    from mainstay.runtime.types import Row, Signature
 
 
 class OnnxModel:
@@ -33,7 +33,9 @@ class OnnxModel:
         options.inter_op_num_threads = 1
         options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
         options.log_severity_level = 4  # fatal: what fails is raised, and its text may hold values of the input
-        self._session: Any = onnxruntime.InferenceSession(artifact, options, providers=["CPUExecutionProvider"])
+        self._session: Any = onnxruntime.InferenceSession(
+            artifact, options, providers=["CPUExecutionProvider"], enable_fallback=0
+        )  # falling back is to load the same again, and to print so
         self._feed = build_feeder(signature.inputs, fields)
         self._map = build_mapper(signature.outputs, signature.classes, mapping)
         self._names = _needed_outputs(signature, mapping)

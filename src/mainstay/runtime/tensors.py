@@ -10,9 +10,8 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from mainstay.runtime.types import ModelInput
+    from mainstay.runtime.types import ModelInput, Row
 
-Row: TypeAlias = tuple[Any, ...]
 Feed: TypeAlias = "dict[str, np.ndarray[Any, Any]]"
 
 _NUMERIC = {"float": np.float32, "double": np.float64, "int64": np.int64, "bool": np.bool_}
