@@ -232,7 +232,7 @@ def _load(access: Path, verifier: Verifier) -> Snapshot:
         return msgspec.json.decode(payload, type=Snapshot)
     except Damaged as error:
         raise Damaged(f"{path}: {error.message}", hint=error.hint) from None
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Damaged(f"{path}: signed, but no snapshot of keys: {error}") from None
 
 
