@@ -17,7 +17,8 @@ from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder
 
-from mainstay.catalog.conversion import Feature, Limits, Request
+from mainstay.catalog.conversion import Limits, Request
+from mainstay.runtime.types import Feature
 
 FLIGHT = (
     Feature("carrier", "string", nullable=False),
@@ -71,6 +72,33 @@ def line() -> LinearRegression:
     return LinearRegression().fit(X, X @ [1.0, -2.0, 0.5] + 3)
 
 
+def boosting_table(rows: int = 200) -> np.ndarray[Any, Any]:
+    """Three columns: a number with gaps, a rounded number, a code from 0 to 9."""
+    dice = np.random.default_rng(3)
+    table = dice.normal(size=(rows, 3))
+    table[::7, 0] = np.nan
+    table[:, 1] = table[:, 1].round(1)
+    table[:, 2] = dice.integers(0, 10, rows)
+    return table
+
+
+def boosting_rows() -> list[tuple[Any, ...]]:
+    """The table as a contract gives it."""
+    return [tuple(None if value != value else value for value in row) for row in boosting_table().tolist()]  # noqa: PLR0124 - NaN
+
+
+def boosting_targets() -> dict[str, np.ndarray[Any, Any]]:
+    """What may be learned from the table: two classes, three, a number, a positive number."""
+    table = boosting_table()
+    score = np.nan_to_num(table[:, 0]) + table[:, 1] + np.isin(table[:, 2], [1, 5, 7])
+    return {
+        "binary": (score > 0.3).astype(int),
+        "multi": np.digitize(score, [-0.3, 0.8]),
+        "value": score * 3 + 10,
+        "count": np.exp(score),
+    }
+
+
 def pickled(model: Any) -> bytes:
     buffer = io.BytesIO()
     joblib.dump(model, buffer)
@@ -86,6 +114,7 @@ def frame_rows(frame: pd.DataFrame) -> list[tuple[Any, ...]]:
 def make_request(features: tuple[Feature, ...] = ABC, rows: Any = None, **changes: Any) -> Request:
     """What to ask of a conversion; of a model of three numbers where nothing else is said."""
     request: dict[str, Any] = {
+        "library": "sklearn",
         "source": "model.joblib",
         "features": features,
         "features_declared": True,
@@ -121,14 +150,14 @@ class Exits:
         return (os._exit, (0,))
 
 
-class ShowsSecrets:
-    """A pickle that writes the environment into a file, and what it can read from standard input."""
+class Spies:
+    """A pickle that prints the environment, what it can read from standard input and a file, spoils it, and dies."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def __reduce__(self) -> Any:
-        return (os.system, (f"(env; cat) > {self.path}",))
+        return (os.system, (f"env; cat; cat {self.path}; echo spoilt > {self.path}; kill $PPID",))
 
 
 class Prints:

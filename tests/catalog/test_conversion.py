@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,8 @@ from catalog.models import (
     Allocates,
     Exits,
     Prints,
-    ShowsSecrets,
     Sleeps,
+    Spies,
     flights_frame,
     flights_pipeline,
     frame_rows,
@@ -21,7 +23,7 @@ from catalog.models import (
     pickled,
 )
 from mainstay.catalog.conversion import Limits, Reply, convert
-from mainstay.errors import Failed, Misuse
+from mainstay.errors import Failed
 
 
 def ask(model: Any, **changes: Any) -> tuple[Reply, bytes]:
@@ -53,14 +55,25 @@ def test_a_pickle_that_ends_the_process_is_no_success() -> None:
         ask(Exits())
 
 
-def test_the_child_is_given_no_secret(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_child_is_given_no_secret_and_finds_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It was trusted, so it runs: in a child that prints what it sees, and may neither read nor write beside itself."""
     monkeypatch.setenv("MAINSTAY_KEY_PASSPHRASE", "hunter2")
-    seen = tmp_path / "seen"
+    secret = tmp_path / "secret"
+    secret.write_text("the signing key")
     before = dict(os.environ), Path.cwd()
-    with pytest.raises(Misuse):
-        ask(ShowsSecrets(seen))
+    with pytest.raises(Failed) as caught:
+        ask(Spies(secret))
     assert (dict(os.environ), Path.cwd()) == before
-    shown = seen.read_text()  # it was trusted, so it ran: in the child
+    shown = str(caught.value)
     assert "HOME=" in shown
     assert "hunter2" not in shown
     assert "MAINSTAY" not in shown
+    if "files" in confinements():
+        assert "the signing key" not in shown
+        assert secret.read_text() == "the signing key"
+
+
+def confinements() -> list[str]:
+    """What this kernel can hold a child to."""
+    code = "import sys, pathlib, mainstay.runtime.confinement as c; print(*c.confine(pathlib.Path(), pathlib.Path()))"
+    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()

@@ -8,10 +8,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from mainstay.catalog.conversion import Feature
 from mainstay.catalog.graph import Graph, understand_classes, understand_outputs
 from mainstay.errors import Failed, Misuse
-from mainstay.runtime.types import ModelInput, ModelOutput
+from mainstay.runtime.types import Feature, ModelInput, ModelOutput
 
 if TYPE_CHECKING:
     from pathlib import Path

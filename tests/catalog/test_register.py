@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,136 +10,44 @@ from pathlib import Path
 from typing import Any
 
 import joblib
+import numpy as np
 import onnx
 import pytest
 import skops.io
 from onnx import TensorProto, helper
-from skl2onnx import to_onnx
-from skl2onnx.common.data_types import FloatTensorType
 from sklearn.compose import ColumnTransformer
 from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import OneHotEncoder
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
 
-from catalog.models import Exits, Sleeps, WritesAFile, boosted, flights_frame, flights_pipeline, line, matrix
+from catalog.folders import (
+    ABC_ROWS,
+    FLIGHT_FIELDS,
+    PROBABILITY,
+    TRUST,
+    VALUE,
+    boosted_onnx,
+    check_nothing_is_stored,
+    check_whole,
+    flights_folder,
+    onnx_folder,
+    pickle_folder,
+    write_folder,
+)
+from catalog.models import Exits, Sleeps, WritesAFile, boosted, flights_frame, line, matrix
+from mainstay.capability.load import load_capability
 from mainstay.catalog.conversion import Limits
-from mainstay.catalog.register import Registered, register
-from mainstay.catalog.versions import list_versions, open_version
+from mainstay.catalog.isolation import isolated_model
+from mainstay.catalog.register import register
+from mainstay.catalog.types import Trust
 from mainstay.errors import Damaged, Failed, InvalidDocument, MainstayError, Misuse
-
-TRUST = "made by our own training job"
-PREDICTOR = "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"
-
-CONTRACT = """\
-apiVersion: v3.1.0
-kind: DataContract
-id: urn:datacontract:tests:{name}
-version: 1.0.0
-status: active
-schema:
-  - name: record
-    logicalType: object
-    properties:
-{fields}
-  - name: answer
-    logicalType: object
-    properties:
-{answer}
-"""
-
-CAPABILITY = """\
-apiVersion: mainstay/v1
-name: {name}
-title: A model under test
-purpose: To be registered.
-owner: {{team: tests, contact: tests@example.com}}
-objects: {{input: record, output: answer}}
-model: {model}
-output: {output}
-samples: tests/samples.jsonl
-"""
-
-FLIGHT_FIELDS = """\
-      - {name: carrier, logicalType: string, required: true}
-      - {name: month, logicalType: integer, required: true, logicalTypeOptions: {minimum: 1, maximum: 12}}
-      - {name: dep_delay, logicalType: number}
-"""
-ABC_FIELDS = "".join(f"      - {{name: {name}, logicalType: number, required: true}}\n" for name in "abc")
-PROBABILITY = """\
-      - {name: risk, logicalType: number, required: true, logicalTypeOptions: {minimum: 0, maximum: 1}}
-      - {name: late, logicalType: boolean, required: true}
-"""
-VALUE = "      - {name: estimate, logicalType: number, required: true}\n"
-ABC_ROWS = [dict(zip("abc", row, strict=True)) for row in matrix(20).tolist()]
-
-
-def write_folder(
-    folder: Path,
-    *,
-    model: dict[str, Any],
-    fields: str = ABC_FIELDS,
-    answer: str = PROBABILITY,
-    output: dict[str, Any] | None = None,
-    rows: list[Any] = ABC_ROWS,
-) -> Path:
-    """A whole capability folder but for its model."""
-    output = output or {"risk": {"take": "probability"}, "late": {"take": "threshold"}}
-    (folder / "model").mkdir(parents=True)
-    (folder / "tests").mkdir()
-    (folder / "contract.odcs.yaml").write_text(
-        CONTRACT.format(name="x", fields=fields.rstrip(), answer=answer.rstrip())
-    )
-    text = CAPABILITY.format(name="late-arrival", model=json.dumps(model), output=json.dumps(output))
-    (folder / "capability.yaml").write_text(text)
-    (folder / "tests" / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (folder / "train.py").write_text("print('fit')\n")
-    return folder
-
-
-def flights_folder(folder: Path) -> Path:
-    """Text, integers and gaps, in a skops file."""
-    rows = [
-        {key: value for key, value in row.items() if value == value}  # noqa: PLR0124 - NaN: the gap is left out
-        for row in flights_frame(50).to_dict("records")
-    ]
-    source = {"file": "model/m.skops", "kind": "sklearn", "trusted_types": [PREDICTOR]}
-    write_folder(folder, model=source, fields=FLIGHT_FIELDS, rows=rows)
-    skops.io.dump(flights_pipeline(), folder / "model" / "m.skops")
-    return folder
-
-
-def pickle_folder(folder: Path, model: Any) -> Path:
-    write_folder(folder, model={"file": "model/m.joblib", "kind": "sklearn"})
-    joblib.dump(model, folder / "model" / "m.joblib")
-    return folder
-
-
-def onnx_folder(folder: Path, artifact: bytes, **changes: Any) -> Path:
-    write_folder(folder, model={"file": "model/m.onnx", "kind": "onnx"}, **changes)
-    (folder / "model" / "m.onnx").write_bytes(artifact)
-    return folder
-
-
-def boosted_onnx() -> bytes:
-    model = boosted(("no", "yes"))
-    types = [("X", FloatTensorType([None, 3]))]
-    return bytes(to_onnx(model, initial_types=types, options={id(model): {"zipmap": False}}).SerializeToString())
+from mainstay.runtime.isolated import run_isolated
+from mainstay.runtime.types import Prediction
 
 
 @pytest.fixture
 def versions(tmp_path: Path) -> Path:
     return tmp_path / "versions"
-
-
-def check_whole(versions: Path, registered: Registered) -> None:
-    opened = open_version(versions, registered.version)
-    assert opened.manifest == registered.manifest
-    assert opened.path == registered.path
-    assert list(list_versions(versions)) == [registered.version]
-
-
-def check_nothing_is_stored(versions: Path) -> None:
-    assert list_versions(versions) == {}
 
 
 def test_a_scikit_learn_pipeline_becomes_a_version(tmp_path: Path, versions: Path) -> None:
@@ -156,9 +64,12 @@ def test_a_scikit_learn_pipeline_becomes_a_version(tmp_path: Path, versions: Pat
     assert manifest.conversion.rows == 50
     assert 0 < manifest.conversion.max_difference < 1e-6
     assert manifest.environment.keys() == {"python", "numpy", "onnx", "onnxruntime", "scikit-learn", "skl2onnx"}
-    assert manifest.pickle_trusted is None
+    assert manifest.runtime == "onnx"
+    assert manifest.trust is None
     assert [each.path for each in manifest.code] == ["folder/train.py"]
+    assert manifest.source is not None
     assert manifest.source.path == "folder/model/m.skops"
+    assert manifest.artifact is not None
     assert manifest.artifact.path == "artifact.onnx"
     assert "converting the model to ONNX" in told
     again = register(folder, versions, progress=told.append, limits=Limits(wall_seconds=0))
@@ -174,6 +85,7 @@ def test_an_onnx_file_is_taken_as_it_is(tmp_path: Path, versions: Path) -> None:
     registered = register(onnx_folder(tmp_path / "folder", artifact), versions)
     check_whole(versions, registered)
     manifest = registered.manifest
+    assert manifest.artifact is not None
     assert manifest.artifact == manifest.source
     assert (registered.path / manifest.artifact.path).read_bytes() == artifact
     assert manifest.classes == ("no", "yes")
@@ -183,12 +95,14 @@ def test_an_onnx_file_is_taken_as_it_is(tmp_path: Path, versions: Path) -> None:
     assert not register(tmp_path / "folder", versions).created
 
 
-@pytest.mark.parametrize("changed", ["capability.yaml", "contract.odcs.yaml", "tests/samples.jsonl", "train.py"])
+@pytest.mark.parametrize(
+    "changed", ["capability.yaml", "contract.odcs.yaml", "authority.cedar", "tests/samples.jsonl", "train.py"]
+)
 def test_any_changed_file_makes_another_version(tmp_path: Path, versions: Path, changed: str) -> None:
     folder = onnx_folder(tmp_path / "folder", boosted_onnx())
     first = register(folder, versions)
     path = folder / changed
-    path.write_text(path.read_text() + ("\n" if changed.endswith("jsonl") else "# later\n"))
+    path.write_text(path.read_text() + ("# later\n" if changed.endswith((".yaml", ".py")) else "\n"))
     second = register(folder, versions)
     assert second.created
     assert second.version != first.version
@@ -274,14 +188,46 @@ def test_a_declaration_that_asks_for_what_the_model_does_not_give_is_refused(tmp
     check_nothing_is_stored(versions)
 
 
-def test_a_conversion_that_does_not_agree_is_refused(tmp_path: Path, versions: Path) -> None:
+def test_a_conversion_that_does_not_agree_runs_isolated(tmp_path: Path, versions: Path) -> None:
     output = {"estimate": {"take": "value"}}
     source = {"file": "model/m.skops", "kind": "sklearn", "tolerance": 1e-15}
     folder = write_folder(tmp_path / "folder", model=source, answer=VALUE, output=output)
     skops.io.dump(line(), folder / "model" / "m.skops")
-    with pytest.raises(Failed, match=r"values of sample row \d+ differ by .*e-0.*, expected at most 1e-15"):
-        register(folder, versions)
-    check_nothing_is_stored(versions)
+    told: list[str] = []
+    registered = register(folder, versions, progress=told.append)
+    check_whole(versions, registered)
+    manifest = registered.manifest
+    assert manifest.runtime == "isolated"
+    assert manifest.artifact == manifest.source
+    assert (manifest.conversion, manifest.inputs, manifest.outputs) == (None, (), ())
+    assert manifest.isolated_because is not None
+    assert re.search(r"values of sample row \d+ differ by .*e-0.*, expected at most 1e-15", manifest.isolated_because)
+    assert any("Common causes" in note or "rounded to float32" in note for note in registered.notes)
+    assert "running the model in a process of its own" in told
+    assert not register(folder, versions).created
+
+
+def test_a_model_without_an_onnx_form_runs_isolated(tmp_path: Path, versions: Path) -> None:
+    X = matrix()  # noqa: N806
+    model = make_pipeline(FunctionTransformer(np.cbrt), LogisticRegression()).fit(X, np.where(X[:, 0] > 0, "yes", "no"))
+    registered = register(pickle_folder(tmp_path / "folder", model), versions, trust_pickle=TRUST)
+    assert registered.manifest.runtime == "isolated"
+    assert "FunctionTransformer" in (registered.manifest.isolated_because or "")
+    assert registered.manifest.classes == ("no", "yes")
+    declared = load_capability(registered.path / "folder")
+    results, _ = run_isolated(isolated_model(registered.path, declared), [tuple(X[0].tolist())], seconds=9)
+    assert isinstance(results[0], Prediction)
+    assert results[0].values[0] == pytest.approx(model.predict_proba(X[:1])[0, 1])
+
+
+def test_a_folder_may_ask_for_a_process_of_its_own(tmp_path: Path, versions: Path) -> None:
+    folder = write_folder(tmp_path / "folder", model={"file": "m.joblib", "kind": "sklearn", "run": "isolated"})
+    joblib.dump(boosted(), folder / "m.joblib")
+    told: list[str] = []
+    registered = register(folder, versions, trust_pickle=TRUST, progress=told.append)
+    assert registered.manifest.isolated_because == "model.run is isolated"
+    assert registered.manifest.environment.keys() == {"python", "numpy", "scikit-learn"}
+    assert "converting the model to ONNX" not in told
 
 
 def test_integers_that_float32_cannot_hold_go_in_as_integers(tmp_path: Path, versions: Path) -> None:
@@ -322,7 +268,7 @@ def test_a_pickle_is_not_opened_without_a_reason(tmp_path: Path, versions: Path)
 
 def test_a_trusted_pickle_is_registered_with_the_reason(tmp_path: Path, versions: Path) -> None:
     registered = register(pickle_folder(tmp_path / "folder", boosted()), versions, trust_pickle=TRUST)
-    assert registered.manifest.pickle_trusted == TRUST
+    assert registered.manifest.trust == Trust(reason=TRUST)
     check_whole(versions, registered)
 
 
@@ -406,5 +352,5 @@ def test_what_was_read_is_what_is_stored(tmp_path: Path, versions: Path) -> None
 
     registered = register(folder, versions, progress=change)
     check_whole(versions, registered)
-    stored = onnx.load_from_string((registered.path / registered.manifest.artifact.path).read_bytes())
+    stored = onnx.load_from_string((registered.path / "folder" / "model" / "m.onnx").read_bytes())
     assert stored.graph.name.startswith("ONNX(")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mainstay.catalog.types import MANIFEST, VERSION_FORMAT, Conversion, Manifest
+from mainstay.catalog.types import MANIFEST, VERSION_FORMAT, Conversion, Manifest, Profile, Trust
 from mainstay.catalog.versions import (
     digest_of,
     encode_manifest,
@@ -29,10 +29,14 @@ if TYPE_CHECKING:
 CONTENTS = {
     "folder/capability.yaml": b"name: late-arrival",
     "folder/contract.odcs.yaml": b"kind: DataContract",
+    "folder/authority.cedar": b"permit (principal, action, resource);",
     "folder/samples.jsonl": b"{}",
+    "folder/reference.jsonl": b'{"input": {}}',
     "folder/model/model.skops": b"what the pilot brought",
     "folder/train.py": b"print('fit')",
+    "folder/model/model.skops.sig": b"a signature",
     "artifact.onnx": b"the graph",
+    "profile.bin": b"what is ordinary",
 }
 
 
@@ -43,7 +47,10 @@ def manifest(contents: dict[str, bytes] = CONTENTS, capability: str = "late-arri
         capability=capability,
         declaration=files["folder/capability.yaml"],
         contract=files["folder/contract.odcs.yaml"],
+        authority=files["folder/authority.cedar"],
         samples=files["folder/samples.jsonl"],
+        reference=files["folder/reference.jsonl"],
+        runtime="onnx",
         artifact=files["artifact.onnx"],
         source=files["folder/model/model.skops"],
         code=(files["folder/train.py"],),
@@ -52,7 +59,10 @@ def manifest(contents: dict[str, bytes] = CONTENTS, capability: str = "late-arri
         classes=("no", "yes"),
         environment={"python": "3.11", "onnxruntime": "1.22"},
         conversion=Conversion(tolerance=1e-5, max_difference=3e-7, rows=2),
-        pickle_trusted=None,
+        isolated_because=None,
+        calibration=None,
+        profile=Profile(file=files["profile.bin"], rows=1, false_alarms=0.01),
+        trust=Trust(reason=None, signed_by=digest_of(b"a key"), signature=files["folder/model/model.skops.sig"]),
     )
 
 
@@ -62,7 +72,10 @@ def test_a_version_holds_what_was_stored(tmp_path: Path) -> None:
     opened = open_version(tmp_path / "versions", stored.digest)
     assert opened == stored
     assert opened.manifest == manifest()
+    assert opened.artifact is not None
     assert opened.artifact.read_bytes() == b"the graph"
+    assert opened.profile is not None
+    assert opened.profile.read_bytes() == b"what is ordinary"
     assert (opened.folder / "model" / "model.skops").read_bytes() == b"what the pilot brought"
     assert digest_of((opened.path / MANIFEST).read_bytes()) == stored.digest == f"sha256:{opened.path.name}"
 

@@ -13,7 +13,7 @@ from mainstay.errors import Failed
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mainstay.catalog.conversion import Prediction, Reply
+    from mainstay.catalog.conversion import Answered, Reply
 
     Tensors = Mapping[str, np.ndarray[Any, Any]]
 
@@ -38,7 +38,7 @@ def check_agreement(reply: Reply, tensors: Tensors, rows: int, tolerance: float)
     rounded = _difference(reply, reply.original_rounded, tensors, rows)
     raise Failed(
         f"the converted model does not agree with the original: {worst.output} of sample row {worst.row} differ by "
-        f"{worst.size:.3g}, expected at most {tolerance:g} (model.tolerance)",
+        f"{round_up(worst.size):g}, expected at most {tolerance:g} (model.tolerance)",
         hint=_hint(rounded.size <= tolerance),
     )
 
@@ -67,7 +67,7 @@ def _hint(only_rounding: bool) -> str:
     )
 
 
-def _difference(reply: Reply, original: Prediction, tensors: Tensors, rows: int) -> Difference:
+def _difference(reply: Reply, original: Answered, tensors: Tensors, rows: int) -> Difference:
     """The worst of all outputs."""
     found = []
     for output in reply.outputs:

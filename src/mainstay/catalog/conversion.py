@@ -1,4 +1,4 @@
-"""Converting a scikit-learn model in a process of its own: what is asked of it, what it answers, and how it is run.
+"""Converting a model to ONNX in a process of its own: what is asked of it, what it answers, and how it is run.
 
 Loading a model runs code of whoever saved it, or at best a large library's parsers over their bytes. It happens in a
 child that holds nothing of ours: an isolated interpreter, an environment without secrets, limits on memory, CPU time
@@ -21,13 +21,15 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
 from mainstay.catalog.versions import MAX_FILE_BYTES, read_bounded
 from mainstay.errors import Failed, Misuse
-from mainstay.runtime.types import ModelInput, ModelOutput  # noqa: TC001 - msgspec reads the annotations
+from mainstay.runtime.types import Feature, ModelInput, ModelOutput  # noqa: TC001 - msgspec reads the annotations
+
+Library: TypeAlias = Literal["sklearn", "xgboost", "lightgbm"]
 
 REQUEST = "request.json"
 REPLY = "reply.json"
@@ -38,18 +40,13 @@ MAX_SHOWN_BYTES = 4_096  # of what a child that failed had printed
 PICKLE_SUFFIXES = (".joblib", ".pkl", ".pickle")
 SKOPS_SUFFIX = ".skops"
 
+_CHILDREN: Final[dict[Library, str]] = {
+    "sklearn": "mainstay.catalog.convert",
+    "xgboost": "mainstay.catalog.convert_xgboost",
+    "lightgbm": "mainstay.catalog.convert_lightgbm",
+}
 _KEPT_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "LANG", "TZ")
 _POLL_SECONDS = 0.05
-
-Kind = Literal["number", "integer", "boolean", "string"]
-
-
-class Feature(msgspec.Struct, frozen=True):
-    """An input field that the model may take."""
-
-    name: str
-    kind: Kind
-    nullable: bool  # whether the contract lets it be absent or null
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,6 +60,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 class Request(msgspec.Struct, frozen=True, kw_only=True):
     """What the child is asked to do."""
 
+    library: Library
     source: str  # the model's file name in the private directory
     features: tuple[Feature, ...]  # in the order of each row
     features_declared: bool  # whether the declaration lists them; else they are all of the contract's
@@ -72,7 +70,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     limits: Limits
 
 
-class Prediction(msgspec.Struct, frozen=True, kw_only=True):
+class Answered(msgspec.Struct, frozen=True, kw_only=True):
     """What the original model answers for every row. A number that is not finite is None."""
 
     probabilities: list[list[float | None]] | None = None
@@ -86,30 +84,48 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True, tag="converted"):
     inputs: tuple[ModelInput, ...]
     outputs: tuple[ModelOutput, ...]
     classes: tuple[str | int | bool, ...]
-    original: Prediction
-    original_rounded: Prediction  # on the same rows with every number rounded to float32, as the graph is given them
+    original: Answered
+    original_rounded: Answered  # on the same rows with every number rounded to float32, as the graph is given them
     has_integer_choice: bool  # whether asking again with integers="int64" would make another graph
     notes: tuple[str, ...]
 
 
+class NoForm(msgspec.Struct, frozen=True, kw_only=True, tag="no form"):
+    """The model was loaded, and has no ONNX form that is known."""
+
+    reason: str
+
+
 class Refusal(msgspec.Struct, frozen=True, kw_only=True, tag="refused"):
-    """The model cannot be converted, for a reason a person can act on."""
+    """The model cannot be taken at all, for a reason a person can act on."""
 
     message: str
     hint: str = ""
 
 
+class NotConverted(Exception):
+    """The model has no ONNX form that answers as it does; `hint` is what its owner may do about that."""
+
+    def __init__(self, reason: str, hint: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.hint = hint
+
+
 def convert(request: Request, source: bytes) -> tuple[Reply, bytes]:
     """The reply and the ONNX graph for the model in `source`.
 
-    Raises Misuse when the child refuses the model, Failed when it fails or takes more than its limits.
+    Raises NotConverted when the model has no ONNX form, Misuse when the child refuses it, Failed when the child fails
+    or takes more than its limits.
     """
     with tempfile.TemporaryDirectory(prefix="mainstay-convert-", ignore_cleanup_errors=True) as private:
         directory = Path(private)
         (directory / request.source).write_bytes(source)
         (directory / REQUEST).write_bytes(msgspec.json.encode(request))
-        code, shown = _run(directory, request.limits.wall_seconds)
+        code, shown = _run(_CHILDREN[request.library], directory, request.limits.wall_seconds)
         reply = _reply(directory / REPLY, code, shown)
+        if isinstance(reply, NoForm):
+            raise NotConverted(reply.reason)
         if isinstance(reply, Refusal):
             raise Misuse(reply.message, hint=reply.hint)
         try:
@@ -118,7 +134,7 @@ def convert(request: Request, source: bytes) -> tuple[Reply, bytes]:
             raise Failed("the conversion ended without an ONNX graph", hint=_tail(shown)) from None
 
 
-def _reply(path: Path, code: int, shown: bytes) -> Reply | Refusal:
+def _reply(path: Path, code: int, shown: bytes) -> Reply | NoForm | Refusal:
     """What the child wrote, if it ended well."""
     if code != 0:
         lines = shown.decode("utf-8", "replace").strip().splitlines()
@@ -126,10 +142,10 @@ def _reply(path: Path, code: int, shown: bytes) -> Reply | Refusal:
         ending = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         raise Failed(f"the conversion failed ({ending}): {last[:500]}", hint=_tail(shown))
     try:
-        return msgspec.json.decode(read_bounded(path, MAX_REPLY_BYTES), type=Reply | Refusal)
+        return msgspec.json.decode(read_bounded(path, MAX_REPLY_BYTES), type=Reply | NoForm | Refusal)
     except FileNotFoundError:
         raise Failed("the model ended its process before it was converted", hint=_tail(shown)) from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Failed(f"the conversion answered with something else than a reply: {error}", hint=_tail(shown)) from None
 
 
@@ -138,7 +154,7 @@ def _tail(shown: bytes) -> str:
     return f"It printed:\n{text}" if text else ""
 
 
-def _run(directory: Path, wall_seconds: float) -> tuple[int, bytes]:
+def _run(child: str, directory: Path, wall_seconds: float) -> tuple[int, bytes]:
     """The exit code of the child and the end of what it printed. Raises Failed when it takes too long."""
     environment = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
     environment["PYTHONHASHSEED"] = "0"
@@ -147,7 +163,7 @@ def _run(directory: Path, wall_seconds: float) -> tuple[int, bytes]:
     reader, writer = os.pipe()
     try:
         process = subprocess.Popen(
-            [sys.executable, "-P", "-s", "-m", "mainstay.catalog.convert", str(directory)],
+            [sys.executable, "-P", "-s", "-m", child, str(directory)],
             stdin=subprocess.DEVNULL,
             stdout=writer,
             stderr=writer,
@@ -167,7 +183,8 @@ def _run(directory: Path, wall_seconds: float) -> tuple[int, bytes]:
         _kill_group(process)
         os.close(reader)
     if not in_time:
-        raise Failed(f"the conversion took longer than {wall_seconds:g} s and was stopped", hint=_tail(shown))
+        hint = _tail(shown) or "A model that is too large to convert runs as it is with `model.run: isolated`."
+        raise Failed(f"the conversion took longer than {wall_seconds:g} s and was stopped", hint=hint)
     return process.wait(), shown
 
 

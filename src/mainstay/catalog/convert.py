@@ -1,7 +1,8 @@
 """The child that loads a scikit-learn model and converts it to ONNX: `python -m mainstay.catalog.convert DIRECTORY`.
 
 Only `mainstay.catalog.conversion` starts it. It reads `request.json` and the model there, and writes `artifact.onnx`
-and `reply.json`. Whatever else goes wrong ends it with a traceback, which the parent shows.
+and `reply.json`. Whatever else goes wrong ends it with a traceback, which the parent shows. The children for other
+libraries are this one with another way to load a model and another way to convert it.
 """
 
 from __future__ import annotations
@@ -10,63 +11,64 @@ import resource
 import sys
 import warnings
 from pathlib import Path
-from typing import Any, NamedTuple
-from zipfile import BadZipFile
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import joblib
 import msgspec
-import numpy as np
-import pandas as pd
-import skops.io
 from skl2onnx import to_onnx
 from skl2onnx.common.data_types import FloatTensorType, Int64TensorType, StringTensorType
 from skl2onnx.common.exceptions import MissingConverter, MissingShapeCalculator
-from sklearn.base import is_classifier, is_regressor
 from sklearn.compose import ColumnTransformer
 from sklearn.exceptions import InconsistentVersionWarning
 
-from mainstay.catalog.conversion import (
-    ARTIFACT,
-    REPLY,
-    REQUEST,
-    SKOPS_SUFFIX,
-    Feature,
-    Prediction,
-    Refusal,
-    Reply,
-    Request,
-)
+from mainstay.catalog.conversion import ARTIFACT, REPLY, REQUEST, Answered, NoForm, Refusal, Reply, Request
+from mainstay.catalog.estimators import load
+from mainstay.catalog.original import Offered
+from mainstay.runtime.child import RefusedModel
+from mainstay.runtime.confinement import confine
 from mainstay.runtime.types import ModelInput, ModelOutput
 
-_TENSORS = {"float": FloatTensorType, "int64": Int64TensorType, "string": StringTensorType}
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mainstay.catalog.estimators import Estimator
+    from mainstay.catalog.original import Answers, Columns, Original, Role
+    from mainstay.runtime.types import Feature, Row
+
 _MATRIX = "features"
 
-
-class RefusedError(Exception):
-    """The model cannot be converted, for a reason a person can act on."""
-
-    def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.refusal = Refusal(message=message, hint=hint)
+_TENSORS = {"float": FloatTensorType, "int64": Int64TensorType, "string": StringTensorType}
+BOOSTER_OPSETS = {"": 18, "ai.onnx.ml": 3}  # what the converters of onnxmltools write
+_CLASSIFIER_OUTPUTS: tuple[Role, ...] = ("label", "probabilities")
+_REGRESSOR_OUTPUTS: tuple[Role, ...] = ("value",)
 
 
-class Plan(NamedTuple):
-    """How rows go into the original and into the graph."""
+class NoFormError(Exception):
+    """The model has no ONNX form that is known here."""
 
-    features: list[Feature]  # those the model takes, in its order
-    by_name: bool  # the original takes a DataFrame
+
+class Converted(NamedTuple):
+    """An ONNX model and how rows go into it."""
+
+    graph: Any  # onnx.ModelProto; a classifier's outputs are its label and then its probabilities
     inputs: tuple[ModelInput, ...]
-    has_integer_choice: bool
+    has_integer_choice: bool = False
 
 
-def main() -> None:
+class Library(NamedTuple):
+    """How models of one library are loaded, and converted."""
+
+    load: Callable[[Path, Offered, tuple[str, ...]], Original]  # raises RefusedModel when the model cannot be taken
+    # Converts what `load` gave, leaving it as it is; whatever it raises says that there is no ONNX form.
+    to_graph: Callable[[Any, Request], Converted]
+
+
+def run_child(library: Library) -> None:
+    """Do what the request in the directory named on the command line asks for."""
     directory = Path(sys.argv[1])
     request = msgspec.json.decode((directory / REQUEST).read_bytes(), type=Request)
     _limit(request)
-    try:
-        reply: Reply | Refusal = convert_model(request, directory)
-    except RefusedError as refused:
-        reply = refused.refusal
+    confine(directory, directory)
+    reply = convert_model(library, request, directory)
     (directory / REPLY).write_bytes(msgspec.json.encode(reply))
 
 
@@ -79,99 +81,119 @@ def _limit(request: Request) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def convert_model(request: Request, directory: Path) -> Reply:
+def convert_model(library: Library, request: Request, directory: Path) -> Reply | NoForm | Refusal:
     """Load, convert, and answer the sample rows with the original."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        model = _load(directory / request.source, request.trusted_types)
-    notes = dict.fromkeys(str(each.message) for each in caught if each.category is InconsistentVersionWarning)
-    while hasattr(model, "best_estimator_"):  # a search is served by the estimator it found
-        model = model.best_estimator_
-    _check_kind(model)
-    plan = _plan(model, request)
-    graph = _to_onnx(model, plan)
-    (directory / ARTIFACT).write_bytes(graph.SerializeToString(deterministic=True))
-    used = {each.name for each in graph.graph.input}
-    places = [request.features.index(feature) for feature in plan.features]
-    rows = [tuple(row[place] for place in places) for row in request.rows]
-    return Reply(
-        inputs=tuple(each for each in plan.inputs if each.name in used),
-        outputs=_outputs(model, [each.name for each in graph.graph.output]),
-        classes=_classes(model) if is_classifier(model) else (),
-        original=_predict(model, _table(plan, rows, rounded=False)),
-        original_rounded=_predict(model, _table(plan, rows, rounded=True)),
-        has_integer_choice=plan.has_integer_choice,
-        notes=tuple(notes),
-    )
-
-
-def _load(path: Path, trusted_types: tuple[str, ...]) -> Any:
-    """The model in a file; the parent has made sure that a pickle is trusted."""
-    if path.suffix != SKOPS_SUFFIX:
-        return joblib.load(path)
     try:
-        needed = skops.io.get_untrusted_types(file=path)
-    except BadZipFile as error:
-        raise RefusedError(f"{path.name}: expected a skops file: {error}") from None
-    refused = sorted(set(needed) - set(trusted_types))
-    if refused:
-        listed = ", ".join(sorted(set(needed) | set(trusted_types)))
-        raise RefusedError(
-            f"{path.name} holds types that are not trusted: {', '.join(refused)}",
-            f"If you know them to be harmless, write in capability.yaml under `model:`\n  trusted_types: [{listed}]",
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            offered = Offered(request.features, request.features_declared)
+            original = library.load(directory / request.source, offered, request.trusted_types)
+        notes = dict.fromkeys(str(each.message) for each in caught if each.category is InconsistentVersionWarning)
+        converted = _convert(library, original, request)
+        (directory / ARTIFACT).write_bytes(converted.graph.SerializeToString(deterministic=True))
+        used = {each.name for each in converted.graph.graph.input}
+        answers = _answer(original, request.rows, rounded=False)
+        return Reply(
+            inputs=tuple(each for each in converted.inputs if each.name in used),
+            outputs=_outputs([each.name for each in converted.graph.graph.output], answers),
+            classes=original.classes,
+            original=_answered(answers),
+            original_rounded=_answered(_answer(original, request.rows, rounded=True)),
+            has_integer_choice=converted.has_integer_choice,
+            notes=tuple(notes),
         )
-    return skops.io.load(path, trusted=list(trusted_types))
+    except RefusedModel as refused:
+        return Refusal(message=refused.message, hint=refused.hint)
+    except NoFormError as error:
+        return NoForm(reason=str(error))
 
 
-def _check_kind(model: Any) -> None:
-    """Raises RefusedError for what is no single-output classifier or regressor."""
-    found = f"{type(model).__module__}.{type(model).__qualname__}"
-    if not hasattr(model, "predict") or not (is_classifier(model) or is_regressor(model)):
-        raise RefusedError(f"expected a fitted scikit-learn classifier or regressor, found {found}")
-    if is_classifier(model) and isinstance(getattr(model, "classes_", None), list):
-        raise RefusedError(f"expected one label per row, found {found} with {len(model.classes_)} outputs")
+def _convert(library: Library, original: Original, request: Request) -> Converted:
+    try:
+        return library.to_graph(original, request)
+    except NoFormError:
+        raise
+    except (MissingConverter, MissingShapeCalculator) as error:
+        raise NoFormError(f"a part of the model has no ONNX form: {_first_line(error)}") from None
+    except Exception as error:  # noqa: BLE001 - converters raise anything on a model they did not expect
+        raise NoFormError(f"the model cannot be converted: {type(error).__name__}: {_first_line(error)}") from None
 
 
-def _plan(model: Any, request: Request) -> Plan:
-    """Which features the model takes, in which tensors. Raises RefusedError when they do not fit."""
-    names = getattr(model, "feature_names_in_", None)
-    features = _in_model_order(request, names, getattr(model, "n_features_in_", None))
+def _answer(original: Original, rows: list[Row], *, rounded: bool) -> Answers:
+    try:
+        return original.answer(rows, rounded=rounded)
+    except RefusedModel:
+        raise
+    except Exception as error:  # noqa: BLE001 - a model may raise anything on a row that it does not take
+        raise RefusedModel(f"the model fails on the sample: {type(error).__name__}: {_first_line(error)}") from None
+
+
+def _outputs(names: list[str], answers: Answers) -> tuple[ModelOutput, ...]:
+    """The graph's outputs that the original answers as well. Raises NoFormError when they are not all it answers."""
+    roles = _CLASSIFIER_OUTPUTS if len(names) > 1 or "value" not in answers else _REGRESSOR_OUTPUTS
+    found = tuple(
+        ModelOutput(name=name, role=role) for name, role in zip(names, roles, strict=False) if role in answers
+    )
+    if len(found) < len(answers):
+        given, wanted = " and ".join(roles[: len(names)]), " and ".join(answers)
+        raise NoFormError(f"its ONNX form gives {given}, where the model gives {wanted}")
+    return found
+
+
+def _answered(answers: Answers) -> Answered:
+    """As the parent reads it. msgspec writes a number that is not finite as null, which the parent refuses."""
+    return Answered(**{_FIELDS[role]: array.tolist() for role, array in answers.items()})
+
+
+_FIELDS = {"probabilities": "probabilities", "label": "labels", "value": "values"}
+
+
+def convert_estimator(
+    original: Estimator, model: Any, request: Request, opsets: dict[str, int] | None = None
+) -> Converted:
+    """The graph of `model`, which is the original's or a copy of it made fit for conversion.
+
+    `opsets` are the operator sets to use, by domain; skl2onnx's own choice where there are none.
+    """
+    inputs, has_choice = _plan(model, original.columns, request)
+    types = [(each.name, _TENSORS[each.kind]([None, len(each.fields)])) for each in inputs]
+    # Only where there are probabilities would a dictionary per row be made of them.
+    options = {id(model): {"zipmap": False}} if "probabilities" in original.roles else None
+    graph = to_onnx(model, initial_types=types, options=options, target_opset=opsets)
+    return Converted(graph, inputs, has_choice)
+
+
+def convert_matrix(columns: Columns, make_graph: Callable[[str, int], Any]) -> Converted:
+    """A model of one matrix of numbers, whose graph is made from the matrix's name and its number of columns."""
+    _check_no_categories(columns)
+    fields = tuple(each.name for each in columns.features)
+    return Converted(make_graph(_MATRIX, len(fields)), (ModelInput(name=_MATRIX, kind="float", fields=fields),))
+
+
+def _check_no_categories(columns: Columns) -> None:
+    if columns.categories:
+        raise NoFormError(f"{', '.join(sorted(columns.categories))} go in as pandas categories, which ONNX has not")
+
+
+def _plan(model: Any, columns: Columns, request: Request) -> tuple[tuple[ModelInput, ...], bool]:
+    """Which features go into which tensors, and whether integers have a choice of tensor."""
+    _check_no_categories(columns)
+    features = columns.features
     choice = [each.kind == "integer" and not each.nullable for each in features]
     as_int64 = request.integers == "int64"
-    if names is not None and _has_column_transformer(model):
+    if columns.by_name and _has_column_transformer(model):
         inputs = tuple(
             ModelInput(name=each.name, kind=_tensor_kind(each, as_int64=as_int64 and free), fields=(each.name,))
             for each, free in zip(features, choice, strict=True)
         )
-        return Plan(features, by_name=True, inputs=inputs, has_integer_choice=any(choice))
+        return inputs, any(choice)
     kinds = {_tensor_kind(each, as_int64=as_int64 and all(choice)) for each in features}
     if len(kinds) > 1:
         texts = ", ".join(each.name for each in features if each.kind == "string")
-        raise RefusedError(
-            f"expected numbers only, or a model with a ColumnTransformer fitted on a DataFrame; found text in: {texts}",
-            "Fit the pipeline on a DataFrame and give it a ColumnTransformer that encodes text by column name.",
+        raise NoFormError(
+            f"text ({texts}) beside numbers needs a ColumnTransformer in a model that was fitted on a DataFrame"
         )
-    matrix = ModelInput(name=_MATRIX, kind=kinds.pop(), fields=tuple(each.name for each in features))
-    return Plan(features, by_name=names is not None, inputs=(matrix,), has_integer_choice=all(choice))
-
-
-def _in_model_order(request: Request, names: Any, width: int | None) -> list[Feature]:
-    """The features the model takes, by its own names where it has them, else all that are declared."""
-    by_name = {each.name: each for each in request.features}
-    if names is None:
-        if width is not None and width != len(by_name):
-            raise RefusedError(
-                f"the model takes {width} features and has no names for them; found {len(by_name)} in the declaration",
-                "List the fields in the model's order under `model.features` in capability.yaml.",
-            )
-        return list(request.features)
-    missing = [str(name) for name in names if name not in by_name]
-    if missing:
-        raise RefusedError(f"the model was fitted on columns that the input does not have: {', '.join(missing)}")
-    unknown = sorted(by_name.keys() - set(names))
-    if unknown and request.features_declared:
-        raise RefusedError(f"model.features lists columns that the model was not fitted on: {', '.join(unknown)}")
-    return [by_name[name] for name in names]
+    return (ModelInput(name=_MATRIX, kind=kinds.pop(), fields=tuple(each.name for each in features)),), all(choice)
 
 
 def _has_column_transformer(model: Any) -> bool:
@@ -185,92 +207,16 @@ def _tensor_kind(feature: Feature, *, as_int64: bool) -> Any:
     return "int64" if as_int64 else "float"
 
 
-def _to_onnx(model: Any, plan: Plan) -> Any:
-    types = [(each.name, _TENSORS[each.kind]([None, len(each.fields)])) for each in plan.inputs]
-    # Only where there are probabilities would a dictionary per row be made of them.
-    options = {id(model): {"zipmap": False}} if _has_probabilities(model) else None
-    try:
-        return to_onnx(model, initial_types=types, options=options)
-    except (MissingConverter, MissingShapeCalculator) as error:
-        raise RefusedError(
-            f"a part of the model has no ONNX form: {str(error).splitlines()[0]}",
-            "Replace that part by one that skl2onnx supports, or bring the model as ONNX (`kind: onnx`).",
-        ) from None
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [""])[0][:500]
 
 
-def _outputs(model: Any, names: list[str]) -> tuple[ModelOutput, ...]:
-    """What the graph's outputs are. skl2onnx gives a regressor one, a classifier its label and then its scores."""
-    if not is_classifier(model):
-        return (ModelOutput(name=names[0], role="value"),)
-    label = ModelOutput(name=names[0], role="label")
-    if not _has_probabilities(model):
-        return (label,)
-    return (label, ModelOutput(name=names[1], role="probabilities"))
+def to_graph(original: Any, request: Request) -> Converted:
+    """What `load` of estimators gave, as ONNX."""
+    return convert_estimator(original, original.model, request)
 
 
-def _has_probabilities(model: Any) -> bool:
-    return is_classifier(model) and hasattr(model, "predict_proba")
-
-
-def _classes(model: Any) -> tuple[str | int | bool, ...]:
-    return tuple(_plain_labels(model.classes_))
-
-
-def _plain_labels(labels: Any) -> list[str | int | bool]:
-    """Labels as JSON has them; whole floats, which an outcome column with gaps turns integers into, as integers."""
-    plain: list[str | int | bool] = []
-    for label in np.asarray(labels).tolist():
-        if isinstance(label, float) and label.is_integer():
-            plain.append(int(label))
-        elif isinstance(label, str | int):
-            plain.append(label)
-        else:
-            raise RefusedError(f"expected class labels that are text, integers or booleans, found {label!r}")
-    return plain
-
-
-def _table(plan: Plan, rows: list[tuple[Any, ...]], *, rounded: bool) -> Any:
-    """What the original is given: a DataFrame where it was fitted on one, else a matrix.
-
-    A missing number is NaN; missing text is what pandas makes of None. `rounded`: every number goes through float32.
-    """
-    columns = list(zip(*rows, strict=True))
-    if not plan.by_name:
-        if plan.features[0].kind == "string":
-            return np.array(columns, dtype=object).T
-        matrix = np.array(columns, dtype=np.float64).T
-        return _round(matrix) if rounded else matrix
-    named = zip(plan.features, columns, strict=True)
-    return pd.DataFrame({feature.name: _column(feature, column, rounded=rounded) for feature, column in named})
-
-
-def _column(feature: Feature, column: tuple[Any, ...], *, rounded: bool) -> Any:
-    if feature.kind == "string":
-        return list(column)
-    if feature.kind == "number" or None in column:
-        numbers = np.array(column, dtype=np.float64)
-        return _round(numbers) if rounded else numbers
-    return np.array(column, dtype=np.bool_ if feature.kind == "boolean" else np.int64)
-
-
-def _round(numbers: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    with np.errstate(over="ignore"):
-        return numbers.astype(np.float32).astype(np.float64)
-
-
-def _predict(model: Any, table: Any) -> Prediction:
-    """What the original answers. msgspec writes a number that is not finite as null, which the parent refuses."""
-    if not is_classifier(model):
-        values = np.asarray(model.predict(table), dtype=np.float64)
-        if values.size != len(table):
-            raise RefusedError(f"expected one value per row, found {values.size // max(1, len(table))}")
-        column: list[float | None] = list(values.reshape(-1).tolist())
-        return Prediction(values=column)
-    labels = _plain_labels(model.predict(table))
-    if not _has_probabilities(model):
-        return Prediction(labels=labels)
-    return Prediction(labels=labels, probabilities=np.asarray(model.predict_proba(table), dtype=np.float64).tolist())
-
+SCIKIT_LEARN = Library(load, to_graph)
 
 if __name__ == "__main__":
-    main()
+    run_child(SCIKIT_LEARN)

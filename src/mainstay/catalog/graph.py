@@ -18,8 +18,7 @@ from mainstay.runtime.types import ModelInput, ModelOutput
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from mainstay.catalog.conversion import Feature
-    from mainstay.runtime.tensors import Row
+    from mainstay.runtime.types import Feature, Row
 
     Tensors = Mapping[str, np.ndarray[Any, Any]]
 
@@ -60,7 +59,9 @@ class Graph:
         options.inter_op_num_threads = 1
         options.log_severity_level = 4  # what goes wrong is raised, and said once
         try:
-            self._session: Any = onnxruntime.InferenceSession(artifact, options, providers=["CPUExecutionProvider"])
+            self._session: Any = onnxruntime.InferenceSession(
+                artifact, options, providers=["CPUExecutionProvider"], enable_fallback=0
+            )  # falling back is to load the same again, and to print so
         except Exception as error:  # noqa: BLE001 - ONNX Runtime's exceptions share no other base
             raise Failed(f"ONNX Runtime cannot load the model: {_first_line(error)}") from None
 

@@ -1,4 +1,4 @@
-"""Releases: which version serves. Numbered per capability, signed, kept for ever.
+"""Releases: which versions serve. Numbered per capability, signed, kept for ever.
 
     releases/<capability>/lock
     releases/<capability>/000007.json   DSSE envelope of a Release, written once
@@ -13,12 +13,15 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from mainstay.catalog.types import RELEASE_PAYLOAD, Digest, Release
+from mainstay.capability.load import load_capability
+from mainstay.capability.types import PREVIOUS
+from mainstay.catalog.types import RELEASE_PAYLOAD, Canary, Digest, Release
 from mainstay.catalog.versions import open_version
 from mainstay.errors import Damaged, Misuse
 from mainstay.files import sync_directory, write_atomic
@@ -26,8 +29,10 @@ from mainstay.locks import locked
 from mainstay.signing import open_envelope, sign_envelope
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
+    from mainstay.catalog.versions import StoredVersion
     from mainstay.signing import SigningKey, Verifier
     from mainstay.workspace import Workspace
 
@@ -42,50 +47,91 @@ _NUMBERED = re.compile(r"(\d{6,})\.(json|void)")
 Signature = tuple[tuple[str, int, int, int], ...]
 
 
-def publish(
-    workspace: Workspace, capability: str, version: Digest, *, key: SigningKey, reason: str, principal: str
-) -> Release:
-    """Put `version` of `capability` into force and return its release; going back is publishing an earlier version.
+@dataclass(frozen=True, slots=True)
+class _Content:
+    """What a release puts into force, apart from when, by whom and why."""
 
-    Raises Misuse when there is no such version, it is of another capability, or no reason is given; Damaged when a
-    file of the version, or the release in force, is not what was written. Nothing is published then.
+    version: Digest
+    contract: Digest
+    canary: Canary | None
+    fallback_versions: tuple[Digest, ...]
+
+
+def publish(
+    workspace: Workspace,
+    capability: str,
+    version: Digest,
+    *,
+    key: SigningKey,
+    reason: str,
+    principal: str,
+    canary: tuple[Digest, float] | None = None,
+) -> Release:
+    """Put `version` of `capability` into force and return its release; `canary` decides for that percentage of keys.
+
+    The `version` rungs of both ladders are looked up now and stay what they are while this content is in force; a
+    version that is in force already keeps what was looked up before.
+
+    Raises Misuse when there is no such version, it is of another capability, a rung of its ladder cannot stand in for
+    it, or no reason is given; Damaged when a file of a version, or the release in force, is not what was written.
+    Nothing is published then.
     """
-    _check_name(capability)
-    if not 1 <= len(reason.strip()) <= MAX_REASON_CHARACTERS:
-        raise Misuse("a release needs a reason: expected 1 to 10,000 characters saying why")
-    if not principal.strip():
-        raise Misuse("a release needs a principal: expected who publishes it")
-    manifest = open_version(workspace.versions, version).manifest
-    if manifest.capability != capability:
-        raise Misuse(f"{version} is a version of {manifest.capability!r}: expected one of {capability!r}")
-    directory = workspace.releases / capability
-    with locked(directory / LOCK):
-        number = _next_number(directory, capability, key.verifier)
-        release = Release(
-            format="mainstay-release/1",
-            capability=capability,
-            number=number,
-            stage="production",
-            version=version,
-            contract=manifest.contract.digest,
-            published_at=datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
-            published_by=principal,
-            reason=reason.strip(),
-        )
-        payload = msgspec.json.encode(release, order="deterministic")
-        envelope = sign_envelope(RELEASE_PAYLOAD, payload, key)
-        write_atomic(directory / f"{number:06d}.json", envelope, mode=0o444)
-        write_atomic(directory / CURRENT, envelope, mode=0o444)
-    return release
+    _check_words(capability, reason, principal)
+    with locked(workspace.releases / capability / LOCK):
+        past = _Past(workspace.releases / capability, capability, key.verifier)
+        if past.current is not None and past.current.version == version:
+            content = replace(_whole_content_of(workspace, past.current), canary=None)
+        else:
+            content = _resolve(workspace, capability, version, (each.version for each in past.newest_first()))
+        if canary is not None:
+            content = _beside(workspace, capability, content, canary)
+        return _put(past, content, key, reason, principal)
+
+
+def publish_canary(
+    workspace: Workspace,
+    capability: str,
+    version: Digest,
+    percent: float,
+    *,
+    key: SigningKey,
+    reason: str,
+    principal: str,
+) -> Release:
+    """Keep what is in force, with `version` deciding for `percent` of the keys beside it, in place of another canary.
+
+    Raises as `publish` does, and Misuse when nothing is in force.
+    """
+    _check_words(capability, reason, principal)
+    with locked(workspace.releases / capability / LOCK):
+        past = _Past(workspace.releases / capability, capability, key.verifier)
+        in_force = _whole_content_of(workspace, past.in_force())
+        return _put(past, _beside(workspace, capability, in_force, (version, percent)), key, reason, principal)
+
+
+def roll_back(
+    workspace: Workspace, capability: str, *, key: SigningKey, reason: str, principal: str, to: int | None = None
+) -> Release:
+    """Publish again what an earlier release put into force, its canary and fallback versions too.
+
+    `to` is that release's number. Without it, it is the newest one, before the content in force was first published,
+    that put something else into force and did not have the version in force as its canary. So rolling back twice goes
+    back two steps, and what is rolled back from does not go on deciding for some.
+
+    Raises Misuse when there is no such release or no reason is given, and Damaged as `publish` does.
+    """
+    _check_words(capability, reason, principal)
+    with locked(workspace.releases / capability / LOCK):
+        past = _Past(workspace.releases / capability, capability, key.verifier)
+        found = _earlier(past, past.in_force(), to)
+        content = _whole_content_of(workspace, found)
+        return _put(past, content, key, reason, principal, found.content_of or found.number)
 
 
 def read_current(releases: Path, capability: str, verifier: Verifier) -> Release:
     """The release in force. Raises Misuse when there is none, Damaged when it is not what was signed."""
     _check_name(capability)
-    current = _read_current(releases / capability, capability, verifier)
-    if current is None:
-        raise Misuse(f"{capability} has no release", hint=f"Publish one: mainstay promote {capability}")
-    return current
+    return _Past(releases / capability, capability, verifier).in_force()
 
 
 def history(releases: Path, capability: str, verifier: Verifier) -> tuple[Release, ...]:
@@ -94,19 +140,7 @@ def history(releases: Path, capability: str, verifier: Verifier) -> tuple[Releas
     Raises Damaged when one is not what was signed, or is missing.
     """
     _check_name(capability)
-    directory = releases / capability
-    current = _read_current(directory, capability, verifier)
-    if current is None:
-        return ()
-    numbers = _numbers(directory)
-    absent = sorted(set(range(1, current.number + 1)) - numbers.keys())
-    if absent:
-        raise Damaged(f"{directory}: expected every release up to {current.number}, found no {absent[0]:06d}.json")
-    return tuple(
-        _read(directory / f"{number:06d}.json", capability, number, verifier)
-        for number in sorted(numbers)
-        if number <= current.number and numbers[number] == "json"
-    )
+    return tuple(_Past(releases / capability, capability, verifier).newest_first())[::-1]
 
 
 def capabilities_with_releases(releases: Path) -> tuple[str, ...]:
@@ -130,15 +164,155 @@ def signature_of(releases: Path) -> Signature:
     return tuple(found)
 
 
+class _Past:
+    """The releases of a capability until now. To publish the next, its lock must be held."""
+
+    def __init__(self, directory: Path, capability: str, verifier: Verifier) -> None:
+        self.directory, self.capability, self.verifier = directory, capability, verifier
+        self.current = _read_current(directory, capability, verifier)
+
+    def in_force(self) -> Release:
+        if self.current is None:
+            raise Misuse(f"{self.capability} has no release", hint=f"Publish one: mainstay promote {self.capability}")
+        return self.current
+
+    def newest_first(self) -> Iterator[Release]:
+        """Every release that has been in force, read as it is asked for. Raises Damaged when one is missing."""
+        if self.current is None:
+            return
+        numbers = _numbers(self.directory)
+        for number in range(self.current.number, 0, -1):
+            if number not in numbers:
+                last = self.current.number
+                raise Damaged(f"{self.directory}: expected every release up to {last}, found no {number:06d}.json")
+            if numbers[number] == "json":
+                yield _read(self.directory / f"{number:06d}.json", self.capability, number, self.verifier)
+
+
+def _content_of(release: Release) -> _Content:
+    return _Content(release.version, release.contract, release.canary, release.fallback_versions)
+
+
+def _whole_content_of(workspace: Workspace, release: Release) -> _Content:
+    """What a release put into force, after hashing every version it names. Raises Damaged where one is not whole."""
+    canary = release.canary
+    named = (release.version, *release.fallback_versions)
+    named += () if canary is None else (canary.version, *canary.fallback_versions)
+    for version in dict.fromkeys(named):
+        open_version(workspace.versions, version)
+    return _content_of(release)
+
+
+def _earlier(past: _Past, current: Release, to: int | None) -> Release:
+    """The release to go back to."""
+    if to is not None:
+        found = next((each for each in past.newest_first() if each.number == to), None)
+        if found is None or found.number == current.number:
+            raise Misuse(
+                f"release {to} of {past.capability}: expected one that was in force before {current.number}",
+                hint=f"List them: mainstay history {past.capability}",
+            )
+        return found
+    before = current.content_of or current.number
+    for each in past.newest_first():
+        on_trial = each.canary is not None and each.canary.version == current.version
+        if each.number < before and _content_of(each) != _content_of(current) and not on_trial:
+            return each
+    raise Misuse(f"{past.capability}: expected an earlier release with other content to go back to, found none")
+
+
+def _resolve(workspace: Workspace, capability: str, version: Digest, earlier: Iterable[Digest]) -> _Content:
+    """A version and those that its ladder names, all of them whole.
+
+    `earlier` are the versions that were in force before, the newest first.
+    """
+    opened = _open(workspace, capability, version)
+    contract = opened.manifest.contract.digest
+    rungs = enumerate(load_capability(opened.folder).capability.fallback)
+    named = {f"fallback[{i}] of {version}": rung.version for i, rung in rungs if rung.version is not None}
+    previous = next((each for each in earlier if each != version), None) if PREVIOUS in named.values() else None
+    found: list[Digest] = []
+    for rung, name in named.items():
+        digest = previous if name == PREVIOUS else name
+        if digest is None:
+            raise Misuse(
+                f"{rung} is the version in force before: expected an earlier release of {capability} with another "
+                "version, found none",
+                hint="Promote a version without this rung first, or name a version there: sha256:...",
+            )
+        other = _open(workspace, capability, digest).manifest.contract.digest
+        if other != contract:
+            raise Misuse(
+                f"{rung} is version {digest}: expected one with the same contract, {contract}, found {other}",
+                hint="Its answers were made for another contract than they would be held against. Register that "
+                "version's folder again with this contract and name the version that makes, or leave the rung out.",
+            )
+        found.append(digest)
+    return _Content(version, contract, None, tuple(found))
+
+
+def _beside(workspace: Workspace, capability: str, content: _Content, canary: tuple[Digest, float]) -> _Content:
+    """`content` with this canary, whose own `previous` is the version it stands beside."""
+    version, percent = canary
+    if not 0 < percent < 100:
+        raise Misuse(f"a canary decides for a share of the keys: expected above 0 and below 100 %, found {percent:g}")
+    if version == content.version:
+        raise Misuse(f"{version} decides for all keys already: expected another version as its canary")
+    own = _resolve(workspace, capability, version, (content.version,))
+    made = Canary(
+        version=version, contract=own.contract, percent=float(percent), fallback_versions=own.fallback_versions
+    )
+    return replace(content, canary=made)
+
+
+def _open(workspace: Workspace, capability: str, version: Digest) -> StoredVersion:
+    opened = open_version(workspace.versions, version)
+    if opened.manifest.capability != capability:
+        raise Misuse(f"{version} is a version of {opened.manifest.capability!r}: expected one of {capability!r}")
+    return opened
+
+
+def _put(
+    past: _Past, content: _Content, key: SigningKey, reason: str, principal: str, content_of: int | None = None
+) -> Release:
+    """Write the next release. The lock must be held."""
+    number = _next_number(past)
+    release = Release(
+        format="mainstay-release/1",
+        capability=past.capability,
+        number=number,
+        stage="production",
+        version=content.version,
+        contract=content.contract,
+        canary=content.canary,
+        fallback_versions=content.fallback_versions,
+        published_at=datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
+        published_by=principal,
+        reason=reason.strip(),
+        content_of=content_of,
+    )
+    envelope = sign_envelope(RELEASE_PAYLOAD, msgspec.json.encode(release, order="deterministic"), key)
+    write_atomic(past.directory / f"{number:06d}.json", envelope, mode=0o444)
+    write_atomic(past.directory / CURRENT, envelope, mode=0o444)
+    return release
+
+
+def _check_words(capability: str, reason: str, principal: str) -> None:
+    _check_name(capability)
+    if not 1 <= len(reason.strip()) <= MAX_REASON_CHARACTERS:
+        raise Misuse("a release needs a reason: expected 1 to 10,000 characters saying why")
+    if not principal.strip():
+        raise Misuse("a release needs a principal: expected who publishes it")
+
+
 def _check_name(capability: str) -> None:
     if not _NAME.fullmatch(capability):
         raise Misuse(f"capability {capability[:80]!r}: expected lower-case letters, digits and dashes")
 
 
-def _next_number(directory: Path, capability: str, verifier: Verifier) -> int:
+def _next_number(past: _Past) -> int:
     """The number to publish, after setting aside what a publisher that died left behind. The lock must be held."""
-    current = _read_current(directory, capability, verifier)
-    in_force = 0 if current is None else current.number
+    directory, in_force = past.directory, 0 if past.current is None else past.current.number
     numbers = _numbers(directory)
     for number, suffix in numbers.items():
         if number > in_force and suffix == "json":
@@ -172,7 +346,7 @@ def _read(path: Path, capability: str, number: int | None, verifier: Verifier) -
         release = msgspec.json.decode(open_envelope(content, RELEASE_PAYLOAD, verifier), type=Release)
     except Damaged as error:
         raise Damaged(f"{path}: {error.message}", hint=error.hint) from None
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Damaged(f"{path}: signed, but no release: {error}") from None
     if release.capability != capability or number not in (None, release.number):
         raise Damaged(f"{path}: expected a release of {capability!r}, found {release.capability!r} {release.number}")

@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, get_args
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple, TypeVar, get_args
 
 import msgspec
-import numpy as np
 
-from mainstay.catalog.conversion import Feature, Kind
+from mainstay.capability.types import OutputField
 from mainstay.errors import Failed, InvalidDocument, Misuse
 from mainstay.problems import Problem
-from mainstay.runtime.outputs import build_mapper
+from mainstay.runtime.types import Feature, Kind, Prediction
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from mainstay.capability.load import Declared
+    from mainstay.contract.types import Violation
     from mainstay.contract.validator import ObjectValidator
-    from mainstay.runtime.tensors import Row
-    from mainstay.runtime.types import ModelOutput
+    from mainstay.runtime.types import Result, Row
 
-MAX_SAMPLE_BYTES = 64 << 20
+T = TypeVar("T")
+
 MAX_SAMPLE_ROWS = 100_000
 MAX_SHOWN_PROBLEMS = 20
 
 _KINDS: dict[str | None, Kind] = {kind: kind for kind in get_args(Kind)}  # the types that a declaration may list
+
+
+class Broken(NamedTuple):
+    """A rule that a line breaks, or a value in it: where in the line, what was expected, what was found."""
+
+    where: str
+    expected: str
+    found: str
 
 
 def read_samples(content: bytes, file: str, contract: ObjectValidator) -> list[Row]:
@@ -33,67 +42,89 @@ def read_samples(content: bytes, file: str, contract: ObjectValidator) -> list[R
     Raises InvalidDocument when a row breaks the contract, with the first 20 problems, each with its line; Misuse when
     there is no row, or more than 100,000.
     """
-    rows: list[Row] = []
+
+    def read(raw: bytes) -> Row | Iterator[Broken]:
+        try:
+            return contract.values(contract.decode(raw))
+        except msgspec.DecodeError:
+            return broken(contract.violations(raw))
+
+    return read_lines(content, file, MAX_SAMPLE_ROWS, read)
+
+
+def read_lines(content: bytes, file: str, most: int, read: Callable[[bytes], T | Iterator[Broken]]) -> list[T]:
+    """What `read` makes of every line that is not blank, which may be what is wrong with it.
+
+    Raises InvalidDocument with the first 20 problems, each with its line; Misuse when there is no line, or more than
+    `most`.
+    """
+    rows: list[T] = []
     problems: list[Problem] = []
     for line, raw in enumerate(content.split(b"\n"), 1):
         if not raw.strip():
             continue
-        if len(rows) == MAX_SAMPLE_ROWS:
-            raise Misuse(f"{file}: expected at most {MAX_SAMPLE_ROWS:,} rows, found more")
-        try:
-            rows.append(contract.values(contract.decode(raw)))
-        except msgspec.DecodeError:
-            problems += (
-                Problem(file, line, each.field, f"{each.expected} ({each.rule})", each.found)
-                for each in contract.violations(raw)
-            )
-            if len(problems) >= MAX_SHOWN_PROBLEMS:
-                break
+        if len(rows) == most:
+            raise Misuse(f"{file}: expected at most {most:,} rows, found more")
+        found = read(raw)
+        if isinstance(found, Iterator):
+            problems += (Problem(file, line, each.where, each.expected, each.found) for each in found)
+        else:
+            rows.append(found)
+        if len(problems) >= MAX_SHOWN_PROBLEMS:
+            break
     if problems:
         raise InvalidDocument(problems[:MAX_SHOWN_PROBLEMS])
     if not rows:
-        raise Misuse(
-            f"{file}: expected at least one row, found none", hint="A row is one input record, JSON on one line."
-        )
+        raise Misuse(f"{file}: expected at least one row, found none", hint="A row is JSON on one line.")
     return rows
 
 
+def broken(violations: Iterable[Violation]) -> Iterator[Broken]:
+    """The rules of a contract that a line breaks."""
+    return (Broken(each.field, f"{each.expected} ({each.rule})", each.found) for each in violations)
+
+
 def features_of(declared: Declared) -> tuple[Feature, ...]:
-    """The input fields that the model may take, in the declared order; all of the contract's when none are listed."""
+    """The input fields that the model may take, in the declared order; all of the contract's when none are listed.
+
+    Fields of types that are no features (dates, objects, lists) are left out; only kind python may take such.
+    """
     by_name = {each.name: each for each in declared.input.properties}
     names = declared.capability.model.features or tuple(by_name)
     return tuple(
-        Feature(name, _KINDS[by_name[name].logical_type], nullable=not by_name[name].required) for name in names
+        Feature(name, _KINDS[by_name[name].logical_type], nullable=not by_name[name].required)
+        for name in names
+        if by_name[name].logical_type in _KINDS
     )
 
 
-def check_outputs(
-    declared: Declared,
-    outputs: Sequence[ModelOutput],
-    classes: Sequence[str | int | bool],
-    tensors: Mapping[str, np.ndarray[Any, Any]],
-    rows: int,
-) -> None:
-    """Every output of every row is finite, and what the declaration makes of it keeps the output contract.
+def mapping_of(declared: Declared) -> dict[str, OutputField]:
+    """How each field of the output object comes from the model, in the contract's order; empty for kind python.
 
-    Raises Misuse when the declaration asks for what the model does not give, Failed naming the first row that does not
-    hold, counted from 1.
+    A remote model that says nothing of it gives tensors named as the fields.
     """
-    for output in outputs:
-        tensor = tensors[output.name]
-        if tensor.dtype.kind == "f" and not np.isfinite(tensor).all():
-            row = int(np.isfinite(tensor.reshape(rows, -1)).all(axis=1).argmin()) + 1
-            raise Failed(f"output {output.name!r} of sample row {row} is no finite number")
-    mapping = declared.capability.output
-    try:
-        predictions = build_mapper(outputs, classes, mapping)(tensors)
-    except ValueError as error:
-        raise Misuse(str(error)) from None
-    for row, values in enumerate(zip(*predictions.columns, strict=True), 1):
-        record = msgspec.json.encode(dict(zip(mapping, values, strict=True)))
-        violations = declared.output.violations(record)
+    model, output = declared.capability.model, declared.capability.output
+    if model.kind == "remote" and not output:
+        return {name: OutputField(take="tensor") for name in declared.output.fields}
+    return {name: output[name] for name in declared.output.fields if name in output}
+
+
+def check_outputs(declared: Declared, results: Sequence[Result]) -> None:
+    """Raises Failed naming the first sample row, counted from 1, that the model fails on or whose output breaks the
+    contract.
+    """
+    for row, result in enumerate(results, 1):
+        if not isinstance(result, Prediction):
+            raise Failed(f"the model fails on sample row {row}: {type(result).__name__}: {result}")
+        violations = output_violations(declared, result)
         if violations:
-            broken = "; ".join(
-                f"{each.field}: expected {each.expected} ({each.rule}), found {each.found}" for each in violations
+            listed = "; ".join(
+                f"{each.where}: expected {each.expected}, found {each.found}" for each in broken(violations)
             )
-            raise Failed(f"the output of sample row {row} breaks the output contract: {broken}")
+            raise Failed(f"the output of sample row {row} breaks the output contract: {listed}")
+
+
+def output_violations(declared: Declared, prediction: Prediction) -> tuple[Violation, ...]:
+    """Every rule that an output breaks. A number that is not finite counts as missing."""
+    output = dict(zip(declared.output.fields, prediction.values, strict=True))
+    return declared.output.violations(msgspec.json.encode(output))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Final, Literal
 
 from msgspec import Struct
@@ -32,6 +33,41 @@ class Conversion(Struct, frozen=True, kw_only=True):
     rows: int
 
 
+class Trust(Struct, frozen=True, kw_only=True):
+    """Why the model's file is trusted: one that can run code when it is opened (a pickle) is opened in isolation."""
+
+    reason: str | None  # what whoever registered it said; None where a signature is all there is
+    signed_by: str | None = None  # SHA-256 of the public key (SubjectPublicKeyInfo, DER) whose signature was verified
+    signature: StoredFile | None = None  # that signature
+
+
+class Calibration(Struct, frozen=True, kw_only=True):
+    """From the confidence a model states to the share of such answers that is right, piecewise linear.
+
+    Fitted on the reference rows. The errors are expected calibration errors, the calibrated one by cross-validation.
+    """
+
+    method: Literal["isotonic", "sigmoid", "identity"]
+    stated: tuple[float, ...]  # strictly increasing
+    calibrated: tuple[float, ...]  # one for each
+    rows: int
+    error_before: float
+    error_after: float
+
+    def __post_init__(self) -> None:
+        rising = all(one < other for one, other in pairwise(self.stated))
+        if not rising or not 1 <= len(self.stated) == len(self.calibrated):
+            raise ValueError("expected strictly increasing confidences, and a share for each")
+
+
+class Profile(Struct, frozen=True, kw_only=True):
+    """What ordinary input looks like: the out-of-distribution score, fitted on the reference rows."""
+
+    file: StoredFile
+    rows: int
+    false_alarms: float  # the share of ordinary rows that it is calibrated to
+
+
 class Manifest(Struct, frozen=True, kw_only=True):
     """A version: everything a decision needs, by digest. Its id is the digest of this document's canonical JSON.
 
@@ -42,16 +78,31 @@ class Manifest(Struct, frozen=True, kw_only=True):
     capability: str
     declaration: StoredFile  # capability.yaml
     contract: StoredFile
+    authority: StoredFile  # authority.cedar
     samples: StoredFile
-    artifact: StoredFile  # ONNX
-    source: StoredFile  # what the pilot brought; the artifact itself when that is ONNX
-    code: tuple[StoredFile, ...]  # the folder's Python files
-    inputs: tuple[ModelInput, ...]
+    reference: StoredFile | None
+    runtime: Literal["onnx", "isolated", "remote"]
+    artifact: StoredFile | None  # what runs: ONNX, or what an isolated process loads; None for kinds python and remote
+    source: StoredFile | None  # what the pilot brought; the artifact itself unless it was converted
+    code: tuple[StoredFile, ...]  # the folder's Python files; for kind python also what stands beside and below its own
+    inputs: tuple[ModelInput, ...]  # of the ONNX graph, else empty
     outputs: tuple[ModelOutput, ...]
     classes: tuple[str | int | bool, ...]  # in the order of the probabilities; empty for a regression
     environment: dict[str, str]  # distributions that shaped the artifact, and Python
     conversion: Conversion | None
-    pickle_trusted: str | None  # why a pickle was opened; None when none was
+    isolated_because: str | None  # why a model that could be converted runs isolated
+    calibration: Calibration | None
+    profile: Profile | None
+    trust: Trust | None  # None when nothing that can run code was opened, and no signature asked for
+
+
+class Canary(Struct, frozen=True, kw_only=True):
+    """A second version that decides for a share of the keys."""
+
+    version: Digest
+    contract: Digest
+    percent: float  # of the keys, above 0 and below 100
+    fallback_versions: tuple[Digest, ...] = ()  # as of the release, for the canary's own ladder
 
 
 class Release(Struct, frozen=True, kw_only=True):
@@ -63,6 +114,9 @@ class Release(Struct, frozen=True, kw_only=True):
     stage: Literal["production"]
     version: Digest
     contract: Digest
+    canary: Canary | None = None
+    fallback_versions: tuple[Digest, ...] = ()  # one for each `version` rung of the serving version's ladder, in order
     published_at: str  # RFC 3339, UTC
     published_by: str
     reason: str
+    content_of: int | None = None  # after a rollback: the release whose versions these are, published again

@@ -3,6 +3,7 @@
     versions/<64 hex>/manifest.json      canonical JSON; its SHA-256 is the directory's name and the version's id
     versions/<64 hex>/folder/...         the capability folder's files, by their paths in it
     versions/<64 hex>/artifact.onnx      only when the artifact was converted; else it stands in `folder/`
+    versions/<64 hex>/profile.bin        only when there were reference rows
 
 A version appears whole, by one rename, or not at all.
 """
@@ -54,9 +55,14 @@ class StoredVersion:
         return self.path / FOLDER
 
     @property
-    def artifact(self) -> Path:
-        """The ONNX file."""
-        return self.path / self.manifest.artifact.path
+    def artifact(self) -> Path | None:
+        """What runs: the ONNX file, or what an isolated process loads; None for kinds python and remote."""
+        return None if self.manifest.artifact is None else self.path / self.manifest.artifact.path
+
+    @property
+    def profile(self) -> Path | None:
+        """The novelty profile; None when there were no reference rows."""
+        return None if self.manifest.profile is None else self.path / self.manifest.profile.file.path
 
 
 def digest_of(content: bytes) -> Digest:
@@ -93,7 +99,7 @@ def load_manifest(versions: Path, digest: Digest) -> Manifest:
         raise Damaged(f"{path}: expected content of {digest}, found {found}")
     try:
         return msgspec.json.decode(content, type=Manifest)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Damaged(f"{path}: its digest holds, but it is no manifest that this release reads: {error}") from None
 
 
@@ -124,8 +130,15 @@ def stored_digests(versions: Path) -> list[Digest]:
 
 def files_of(manifest: Manifest) -> list[StoredFile]:
     """Every file of a version but the manifest, each once, by path."""
-    named = (manifest.declaration, manifest.contract, manifest.samples, manifest.artifact, manifest.source)
-    by_path = {stored.path: stored for stored in (*named, *manifest.code)}
+    named = [manifest.declaration, manifest.contract, manifest.authority, manifest.samples, *manifest.code]
+    optional = (
+        manifest.reference,
+        manifest.artifact,
+        manifest.source,
+        None if manifest.profile is None else manifest.profile.file,
+        None if manifest.trust is None else manifest.trust.signature,
+    )
+    by_path = {stored.path: stored for stored in (*named, *optional) if stored is not None}
     return [by_path[path] for path in sorted(by_path)]
 
 
