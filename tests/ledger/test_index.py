@@ -229,6 +229,7 @@ def test_what_mainstay_did_not_write_is_passed_over(tmp_path: Path) -> None:
     segment = Segment(tmp_path / "wal")
     segment.append([frame_entry(b"not JSON", bytes(16), b""), frame_entry(b'{"kind":"decision"}', bytes(16), b"x")], 2)
     segment.close()
+    seal(tmp_path)  # so that these come first, whatever the clock of the file system says
     writer = Writer(tmp_path)
     writer.append(body={"key": 5})
     writer.append(kind="outcome", body={"outcome": 1, "observed_at": "yesterday", "key": "k"})

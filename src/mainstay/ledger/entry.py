@@ -96,7 +96,7 @@ def read_leaf(leaf: bytes) -> Leaf | None:
     """What every leaf holds, or None when `leaf` is not a leaf of Mainstay."""
     try:
         return _decode_leaf(leaf)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
 

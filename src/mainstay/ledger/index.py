@@ -1,7 +1,7 @@
 """What can be asked of the log quickly: a SQLite file derived from it, which may be deleted and is made again.
 
 It holds where each id stands (as runs, not a row for every entry), decisions by business key, outcomes by decision
-and by key, the joined rows that monitoring reads, and running counts.
+and by key, the joined rows that monitoring reads, the decisions that wait for a person, and running counts.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ import sqlite3
 from collections import Counter
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import msgspec
 
 from mainstay.errors import Damaged
 from mainstay.ledger.entry import leaf_hash, parse_id, read_id
 from mainstay.ledger.log import Log
+from mainstay.ledger.review_entries import RESOLVED, ReviewReason, WaitingReview, read_waiting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 INDEX_FILE = "index.db"
 CHUNK_ENTRIES = 4_096  # indexed in one transaction
 
-_VERSION = 1  # of the schema; an index of another version is made anew
-_TABLES = ("position", "runs", "decisions", "outcomes", "counters")
+_VERSION = 2  # of the schema; an index of another version is made anew
+_TABLES = ("position", "runs", "decisions", "outcomes", "waiting", "resolutions", "counters")
 _SCHEMA = """
 CREATE TABLE position (sequence INTEGER NOT NULL, last_leaf_hash BLOB NOT NULL);
 INSERT INTO position VALUES (0, x'');
@@ -54,6 +55,19 @@ CREATE TABLE outcomes (
 CREATE INDEX outcomes_by_decision ON outcomes (decision_id) WHERE decision_id IS NOT NULL;
 CREATE INDEX outcomes_by_key ON outcomes (capability, key) WHERE decision_id IS NULL;
 
+-- Decisions that wait for a person, and no others: the table is as long as the queue, whatever the history.
+CREATE TABLE waiting (
+    sequence INTEGER PRIMARY KEY, id TEXT NOT NULL, capability TEXT NOT NULL, at TEXT NOT NULL, key TEXT, policy TEXT,
+    reasons BLOB NOT NULL
+);
+CREATE INDEX waiting_by_id ON waiting (id);
+CREATE INDEX waiting_by_time ON waiting (at, id);
+CREATE INDEX waiting_by_capability ON waiting (capability, at, id);
+
+-- What people decided: a decision may be resolved before it is indexed, and again later.
+CREATE TABLE resolutions (sequence INTEGER PRIMARY KEY, decision_id TEXT NOT NULL);
+CREATE INDEX resolutions_by_decision ON resolutions (decision_id);
+
 -- kind is decision (by outcome), reason (by code) or outcome (reports of labels).
 CREATE TABLE counters (
     capability TEXT NOT NULL, kind TEXT NOT NULL, name TEXT NOT NULL, n INTEGER NOT NULL,
@@ -67,6 +81,8 @@ UNION ALL
 SELECT * FROM outcomes WHERE capability = :capability AND key = :key AND decision_id IS NULL
 ORDER BY observed_us, sequence
 """
+
+_WAITING = "SELECT id, capability, at, key, policy, reasons FROM waiting"
 
 # For each decision, the report observed last; of several at one instant, the one recorded last.
 _JOINED = """
@@ -111,6 +127,18 @@ class OutcomeRow(NamedTuple):
     outcome: bytes  # JSON
 
 
+class _WaitingRow(NamedTuple):
+    """A decision that waits for a person, as it stands in its table."""
+
+    sequence: int
+    id: str
+    capability: str
+    at: str
+    key: str | None
+    policy: str | None
+    reasons: bytes  # JSON
+
+
 class Counts(NamedTuple):
     """Running totals of a capability."""
 
@@ -127,6 +155,8 @@ class _Leaf(msgspec.Struct):
     version: str | None = None
     outcome: str | None = None
     reasons: list[str] = []
+    action: str | None = None  # of a change, as is the next
+    subject: str | None = None
 
 
 class _DecisionBody(msgspec.Struct):
@@ -141,6 +171,8 @@ class _OutcomeBody(msgspec.Struct):
     observed_at: str | None = None
 
 
+_encode = msgspec.json.Encoder().encode
+_reasons = msgspec.json.Decoder(list[ReviewReason]).decode
 _leaf = msgspec.json.Decoder(_Leaf).decode
 _decision_body = msgspec.json.Decoder(_DecisionBody).decode
 _outcome_body = msgspec.json.Decoder(_OutcomeBody).decode
@@ -242,6 +274,35 @@ class Index:
             found[kind][name] = count
         return Counts(found["decision"], found["reason"], sum(found["outcome"].values()))
 
+    def waiting(self, capability: str | None = None, *, limit: int) -> list[WaitingReview]:
+        """Decisions that wait for a person, oldest first: of one capability, or of all."""
+        if capability is None:
+            rows = self._database.execute(f"{_WAITING} ORDER BY at, id LIMIT ?", (limit,))
+        else:
+            rows = self._database.execute(
+                f"{_WAITING} WHERE capability = ? ORDER BY at, id LIMIT ?", (capability, limit)
+            )
+        return list(map(_waiting_review, rows))
+
+    def count_waiting(self, capability: str | None = None) -> int:
+        """How many decisions wait for a person: of one capability, or of all."""
+        row = self._database.execute(
+            "SELECT count(*) FROM waiting WHERE :name IS NULL OR capability = :name", {"name": capability}
+        ).fetchone()
+        return int(row[0])
+
+    def find_waiting(self, decision_id: str) -> WaitingReview | None:
+        """A decision that waits for a person; None when it does not, or is not indexed."""
+        row = self._database.execute(f"{_WAITING} WHERE id = ?", (decision_id,)).fetchone()
+        return None if row is None else _waiting_review(row)
+
+    def resolutions_of(self, decision_id: str) -> list[int]:
+        """The sequences of what people decided about a decision that waited for them."""
+        rows = self._database.execute(
+            "SELECT sequence FROM resolutions WHERE decision_id = ? ORDER BY sequence", (decision_id,)
+        )
+        return [row[0] for row in rows]
+
     def _position(self) -> tuple[int, bytes]:
         sequence, last = self._database.execute("SELECT sequence, last_leaf_hash FROM position").fetchone()
         return sequence, last
@@ -286,6 +347,13 @@ class Index:
         write("INSERT INTO runs (segment, first_counter, first_sequence, entries) VALUES (?, ?, ?, ?)", chunk.runs)
         write("INSERT INTO decisions VALUES (?, ?, ?, ?, ?, ?, ?, ?)", chunk.decisions)
         write("INSERT INTO outcomes VALUES (?, ?, ?, ?, ?, ?, ?)", chunk.outcomes)
+        write("INSERT INTO resolutions VALUES (?, ?)", chunk.resolutions)
+        write(
+            "INSERT INTO waiting SELECT ?, ?, ?, ?, ?, ?, ?"
+            " WHERE NOT EXISTS (SELECT 1 FROM resolutions WHERE decision_id = ?)",
+            [(*row, row.id) for row in chunk.waiting],
+        )
+        write("DELETE FROM waiting WHERE id = ?", [(decision_id,) for _, decision_id in chunk.resolutions])
         write(
             "INSERT INTO counters VALUES (?, ?, ?, ?)"
             " ON CONFLICT (capability, kind, name) DO UPDATE SET n = n + excluded.n",
@@ -300,6 +368,8 @@ class _Chunk:
         self.runs: list[list[str | int]] = []  # segment, first counter, first sequence, entries
         self.decisions: list[DecisionRow] = []
         self.outcomes: list[OutcomeRow] = []
+        self.waiting: list[_WaitingRow] = []
+        self.resolutions: list[tuple[int, str]] = []
         self.counters: Counter[tuple[str, str, str]] = Counter()
         self._next: tuple[str, int] | None = None
 
@@ -317,14 +387,16 @@ class _Chunk:
         try:
             leaf = _leaf(entry.leaf)
             if leaf.capability is not None and leaf.kind == "decision":
-                self._add_decision(sequence, leaf, leaf.capability, entry.body)
+                self._add_decision(sequence, leaf, leaf.capability, entry)
             elif leaf.capability is not None and leaf.kind == "outcome":
                 self._add_outcome(sequence, leaf, leaf.capability, entry.body)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+            elif leaf.action == RESOLVED and leaf.kind == "change" and leaf.subject is not None:
+                self.resolutions.append((sequence, leaf.subject))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return
 
-    def _add_decision(self, sequence: int, leaf: _Leaf, capability: str, content: bytes) -> None:
-        body = _decision_body(content)
+    def _add_decision(self, sequence: int, leaf: _Leaf, capability: str, entry: Entry) -> None:
+        body = _decision_body(entry.body)
         output = None if body.output == b"null" else bytes(body.output)
         self.decisions.append(
             DecisionRow(sequence, leaf.id, capability, leaf.version, leaf.at, leaf.outcome, body.key, output)
@@ -332,6 +404,9 @@ class _Chunk:
         self.counters[capability, "decision", leaf.outcome or ""] += 1
         for code in leaf.reasons:
             self.counters[capability, "reason", code] += 1
+        review = read_waiting(entry) if leaf.outcome == "review" else None
+        if review is not None:
+            self.waiting.append(_WaitingRow(sequence, *review[:5], _encode(review.reasons)))
 
     def _add_outcome(self, sequence: int, leaf: _Leaf, capability: str, content: bytes) -> None:
         body = _outcome_body(content)
@@ -343,6 +418,11 @@ class _Chunk:
             OutcomeRow(sequence, capability, body.decision_id, body.key, observed, microseconds, bytes(body.outcome))
         )
         self.counters[capability, "outcome", ""] += 1
+
+
+def _waiting_review(row: tuple[Any, ...]) -> WaitingReview:
+    entry_id, capability, at, key, policy, reasons = row
+    return WaitingReview(entry_id, capability, at, key, policy, tuple(_reasons(reasons)))
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
