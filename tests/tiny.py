@@ -6,21 +6,25 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from mainstay.catalog.types import VERSION_FORMAT, Manifest
+from mainstay.catalog.versions import store_version, stored_file
 from mainstay.cli.init import create_workspace
 from mainstay.cli.versions import record_promotion, record_registration
+from mainstay.runtime.types import ModelInput, ModelOutput
 from mainstay.server.supervisor import free_port, wait_until_ready
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from mainstay.workspace import Workspace
 
@@ -83,6 +87,25 @@ DECLARATION: dict[str, Any] = {
     "deadline_ms": 5000,
     "promise": {"roc_auc": 0.7, "calibration_error": 0.5, "positive": "yes", "score": "probability"},
 }
+
+AUTHORITY = """\
+// Keys call, report and see what their scopes allow; people at the command line change and review.
+@id("keys-within-their-scopes")
+permit (
+  principal is Mainstay::Key,
+  action in [Mainstay::Action::"call", Mainstay::Action::"report", Mainstay::Action::"see"],
+  resource
+);
+@id("people-change-and-review")
+permit (
+  principal is Mainstay::Person,
+  action in [Mainstay::Action::"see", Mainstay::Action::"change", Mainstay::Action::"review"],
+  resource
+);
+// Every answer may be given without a person.
+@id("answers-by-itself")
+permit (principal is Mainstay::Capability, action == Mainstay::Action::"answer", resource);
+"""
 
 
 @dataclass(frozen=True)
@@ -160,6 +183,7 @@ def write_folder(folder: Path, *, graph: bytes | None = None, contract: Any = No
     (folder / "model").mkdir(parents=True, exist_ok=True)
     (folder / "model" / "tiny.onnx").write_bytes(probability_graph() if graph is None else graph)
     (folder / "contract.odcs.yaml").write_text(json.dumps(CONTRACT if contract is None else contract))
+    (folder / "authority.cedar").write_text(AUTHORITY)
     (folder / "capability.yaml").write_text(json.dumps({**DECLARATION, **changes}))
     samples = [{"a": 0.5, "b": 0.25}, {"a": -1, "b": 1.5, "note": "private"}, {"a": 3, "b": 2}]
     (folder / "samples.jsonl").write_text("\n".join(map(json.dumps, samples)))
@@ -179,6 +203,39 @@ def release(workspace: Workspace, *, graph: bytes | None = None, **changes: Any)
     version = record_registration(workspace, folder, None).version
     record_promotion(workspace, NAME, version, "for a test")
     return version
+
+
+def store(workspace: Workspace, artifact: bytes = b"onnx", **changes: Any) -> str:
+    """Store a version whose artifact is never run, with these changes; its digest."""
+    with tempfile.TemporaryDirectory() as made:
+        folder = write_folder(Path(made), graph=artifact, **changes)
+        contents = {
+            f"folder/{path.relative_to(folder)}": path.read_bytes() for path in folder.rglob("*") if path.is_file()
+        }
+    stored = {path.removeprefix("folder/"): stored_file(path, content) for path, content in contents.items()}
+    manifest = Manifest(
+        format=VERSION_FORMAT,
+        capability=changes.get("name", NAME),
+        declaration=stored["capability.yaml"],
+        contract=stored["contract.odcs.yaml"],
+        authority=stored["authority.cedar"],
+        samples=stored["samples.jsonl"],
+        reference=None,
+        runtime="onnx",
+        artifact=stored["model/tiny.onnx"],
+        source=stored["model/tiny.onnx"],
+        code=(),
+        inputs=(ModelInput(name="X", kind="float", fields=("a",)),),
+        outputs=(ModelOutput(name="Y", role="value"),),
+        classes=(),
+        environment={"python": "3.11"},
+        conversion=None,
+        isolated_because=None,
+        calibration=None,
+        profile=None,
+        trust=None,
+    )
+    return store_version(workspace.versions, manifest, contents)[0].digest
 
 
 @contextmanager

@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mainstay.catalog.types import Release
 from mainstay.contract.types import Violation
-from mainstay.decision.record import DecisionRecorder, OutcomeReport, Stamp, Verdict, record_outcome
+from mainstay.decision.record import DecisionRecorder, OutcomeReport, Served, Stamp, Verdict, record_outcome
 from mainstay.decision.types import REASONS, Reason
 from mainstay.ledger.entry import SALT_BYTES, commitment, leaf_hash, parse_id
 from mainstay.ledger.journal import Place
@@ -22,18 +21,14 @@ if TYPE_CHECKING:
 
     from mainstay.ledger.entry import Entry
 
-RELEASE = Release(
-    format="mainstay-release/1",
+SERVED = Served(
     capability="late-arrival",
-    number=7,
-    stage="production",
     version="sha256:" + "ab" * 32,
-    contract="sha256:" + "cd" * 32,
-    published_at="2026-01-01T00:00:00Z",
-    published_by="os:release-manager",
-    reason="100 % tested",
+    release=7,
+    stage="production",
+    policy="sha256:" + "ef" * 32,
 )
-RECORDER = DecisionRecorder(RELEASE, "ledger.example.com/100%")
+RECORDER = DecisionRecorder(SERVED, "ledger.example.com/100%")
 PRINCIPAL = b"0a1b2c3d"
 
 documents = st.recursive(
@@ -75,8 +70,10 @@ def read_back(directory: Path, framed: list[bytes]) -> list[Entry]:
     confidence=st.none() | st.floats(0, 1),
     why=st.lists(reasons, max_size=3),
     broken=st.lists(violations, max_size=3),
+    protected=st.booleans(),
+    kept=documents,
 )
-def test_leaf_body_and_answer_say_the_same_and_are_json(
+def test_leaf_body_and_answer_say_the_same_and_are_json(  # noqa: PLR0917 - hypothesis gives them by name
     tmp_path_factory: pytest.TempPathFactory,
     key: str | None,
     given_input: Any,
@@ -84,6 +81,8 @@ def test_leaf_body_and_answer_say_the_same_and_are_json(
     confidence: float | None,
     why: list[Reason],
     broken: list[Violation],
+    protected: bool,
+    kept: Any,
 ) -> None:
     directory = tmp_path_factory.mktemp("records")
     verdict = Verdict(
@@ -92,6 +91,10 @@ def test_leaf_body_and_answer_say_the_same_and_are_json(
         json.dumps(confidence).encode(),
         tuple(why),
         tuple(broken) if why else (),
+        novelty=b"0.25",
+        recorded=json.dumps(kept).encode() if protected else None,
+        proposed=json.dumps(kept).encode() if protected else None,
+        answered_by="rule" if protected else "",
     )
     place = Place(Segment(directory / "other"), 41)
     recorded = RECORDER.record(
@@ -107,13 +110,17 @@ def test_leaf_body_and_answer_say_the_same_and_are_json(
     }
     assert datetime.fromisoformat(leaf["at"]).tzinfo is not None
     assert (leaf["id"], leaf["outcome"]) == (answer["decision_id"], answer["outcome"])
-    assert (leaf["version"], leaf["release"]) == (RELEASE.version, 7) == (answer["version"], answer["release"])
+    assert leaf["policy"] == SERVED.policy
+    assert (leaf["version"], leaf["release"]) == (SERVED.version, 7) == (answer["version"], answer["release"])
     assert leaf["reasons"] == [reason["code"] for reason in answer["reasons"]] == [reason.code for reason in why]
-    assert (body["key"], body["input"], body["output"]) == (key, given_input, output)
+    assert (body["key"], body["input"], body["novelty"]) == (key, given_input, 0.25)
+    assert body["output"] == (kept if protected else output)
     assert answer["output"] == output
     assert body["confidence"] == answer["confidence"] == confidence
     if why and broken:
         assert len(body["details"]["violations"]) == len(answer["violations"]) == len(broken)
+    if why and protected:
+        assert (body["details"]["proposed"], body["details"]["answered_by"]) == (kept, "rule")
     found = parse_id(leaf["id"])
     assert found is not None
     assert (found.segment, found.counter) == (place.segment.name, 41)

@@ -8,24 +8,29 @@ refuses the whole call, with every violation of every item, so that nothing is h
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 from msgspec import Raw, Struct
 
+from mainstay.arrays import TooMany, split_array
+from mainstay.contract.rules import MAX_DEPTH
 from mainstay.contract.types import Violation
-from mainstay.decision.path import NOT_READ
+from mainstay.contract.values import nested_deeper
 from mainstay.decision.record import NULL, OutcomeReport, Stamp, record_outcome
+from mainstay.decision.service import NOT_READ
 from mainstay.decision.types import MAX_KEY_CHARACTERS
+from mainstay.documents import shorten
 from mainstay.ledger.entry import parse_id
-from mainstay.privacy.pseudonym import Protector, any_classified, load_pseudonym_key
+from mainstay.privacy.protection import ProtectionFailed, Protector, any_classified
+from mainstay.privacy.pseudonym import load_pseudonym_key
 
 if TYPE_CHECKING:
     from mainstay.capability.load import Declared
     from mainstay.ledger.journal import Place
     from mainstay.workspace import Workspace
 
-MAX_REPORTS = 10_000
+MAX_REPORTS = 10_000  # `arrays.MAX_ITEMS` at most
 
 _encode = msgspec.json.Encoder().encode
 
@@ -38,11 +43,12 @@ class _One(Struct, forbid_unknown_fields=True):
 
 
 class _Many(Struct, forbid_unknown_fields=True):
-    outcomes: list[Raw]
+    outcomes: Raw
 
 
 _decode_one = msgspec.json.Decoder(_One).decode
 _decode_many = msgspec.json.Decoder(_Many).decode
+_decode_object = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class BrokenReport(Exception):
@@ -78,23 +84,22 @@ class OutcomeReader:
         self._validator = declared.outcome
         classified = declared.outcome is not None and any_classified(declared.outcome.properties)
         self._protector = (
-            Protector(declared.outcome.properties, load_pseudonym_key(workspace.keys))
+            Protector(declared.outcome.properties, load_pseudonym_key(workspace.keys), declared.capability.protect)
             if declared.outcome is not None and classified
             else None
         )
 
     def read(self, body: bytes) -> list[OutcomeReport]:
         """The reports of one call, a single one or `{"outcomes": [...]}`. Raises BrokenReport."""
+        single = False
         try:
-            items = _decode_many(body).outcomes
+            items = split_array(_decode_many(body).outcomes, MAX_REPORTS)
         except NOT_READ:
             items = [Raw(body)]
             single = True
-        else:
-            single = False
-        if len(items) > MAX_REPORTS:
-            found = Violation("outcomes", "max-items", f"at most {MAX_REPORTS} outcomes a call", str(len(items)))
-            raise BrokenReport((found,))
+        except TooMany:
+            found = Violation("outcomes", "max-items", f"at most {MAX_REPORTS} outcomes a call", "more")
+            raise BrokenReport((found,)) from None
         reports, violations = [], []
         for place, item in enumerate(items):
             report, broken = self._read_one(bytes(item), "" if single else f"outcomes[{place}].")
@@ -128,15 +133,29 @@ class OutcomeReader:
                 Violation(f"{where}outcome.{each.field}", each.rule, each.expected, each.found)
                 for each in self._validator.violations(outcome)
             ]
-        elif not outcome.lstrip().startswith(b"{"):
-            broken.append(Violation(f"{where}outcome", "not-an-object", "a JSON object", outcome[:80].decode()))
+        else:
+            broken += _broken_object(outcome, f"{where}outcome")
         if broken:
             return None, broken
         if self._protector is not None:
-            outcome = self._protector.protect(outcome)
+            try:
+                outcome = self._protector.protect(outcome)
+            except ProtectionFailed as error:
+                return None, [Violation(f"{where}outcome", "malformed", "an outcome that can be protected", str(error))]
         decision = NULL if report.decision_id is None else _encode(report.decision_id)
         key = NULL if report.key is None else _encode(report.key)
         return OutcomeReport(decision, key, outcome, _encode(report.observed_at)), []
+
+
+def _broken_object(outcome: bytes, where: str) -> list[Violation]:
+    """What is wrong with an outcome that no contract describes: whoever reads the record must be able to read it."""
+    try:
+        found = _decode_object(outcome)
+    except NOT_READ as error:
+        return [Violation(where, "not-an-object", "a JSON object", shorten(str(error)))]
+    if nested_deeper(found, MAX_DEPTH):
+        return [Violation(where, "malformed", f"at most {MAX_DEPTH} levels", "more")]
+    return []
 
 
 def _broken_names(report: _One, where: str) -> list[Violation]:

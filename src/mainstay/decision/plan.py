@@ -1,54 +1,68 @@
-"""A plan: everything a release needs to decide, compiled once.
+"""A plan: everything one version needs to decide in a release, compiled once.
 
 Compiling opens the version, checks every file against its digest, and prepares the validators, the protection, the
-model and the parts of the record that never change. A call then only uses them.
+policies, the model and the parts of the record that never change. A call then only uses them.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from mainstay.authority.policy import Authority, compile_authority
 from mainstay.capability.load import load_capability
 from mainstay.catalog.versions import open_version
-from mainstay.decision.record import DecisionRecorder, Verdict
-from mainstay.decision.types import Reason, ReasonCode
+from mainstay.decision.ladder import Step, compile_ladder
+from mainstay.decision.record import DecisionRecorder, Served
+from mainstay.decision.runner import compile_runner
 from mainstay.errors import Failed
-from mainstay.privacy.pseudonym import Protector, any_classified, load_pseudonym_key
-from mainstay.runtime.lane import INLINE_SECONDS, seconds_per_batch
-from mainstay.runtime.model import OnnxModel
+from mainstay.privacy.protection import Protector, any_classified
+from mainstay.privacy.pseudonym import load_pseudonym_key
+from mainstay.runtime.calibration import Calibrator
+from mainstay.runtime.novelty import Novelty
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from pathlib import Path
+    from collections.abc import Callable
 
     from msgspec import Raw, Struct
 
     from mainstay.capability.load import Declared
     from mainstay.capability.types import Capability
-    from mainstay.catalog.types import Manifest, Release
-    from mainstay.contract.types import Violation
-    from mainstay.runtime.tensors import Row
+    from mainstay.catalog.types import Digest, Manifest, Release
+    from mainstay.catalog.versions import StoredVersion
+    from mainstay.contract.types import Property, Violation
+    from mainstay.decision.runner import Runner
+    from mainstay.decision.types import Stage
+    from mainstay.runtime.types import Row
     from mainstay.workspace import Workspace
 
+RECORD_SECONDS = 0.020  # kept at the end of a deadline for the record, where that is at most
+RECORD_SHARE = 0.1  # of it
+
 _encode = msgspec.json.Encoder().encode
-SAMPLE_ROWS = 64  # how many sample rows the model is timed on
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One release of one capability, ready to decide."""
+    """One version in one release, ready to decide."""
 
-    release: Release
+    digest: Digest
+    stage: Stage
     manifest: Manifest
     declared: Declared
-    model: OnnxModel
-    inline: bool  # the model is fast enough to run on the event loop
+    authority: Authority
+    open_lane: Runner
     recorder: DecisionRecorder
     protector: Protector | None  # None: nothing in the input is classified
-    fallback: bytes | None  # the output of the first rung, as JSON
+    output_protector: Protector | None
+    novelty: Novelty | None
+    false_alarms: float
+    calibrator: Calibrator | None
+    ladder: tuple[Step, ...]
+    run_seconds: float  # how long the model may take
     decode: Callable[[bytes | Raw], Struct]
     values: Callable[[Struct], Row]
     make_output: Callable[..., Struct]
@@ -63,7 +77,7 @@ class Plan:
         return self.declared.input.violations(raw)
 
     def given(self, raw: bytes | Raw) -> bytes | Raw:
-        """The input as it may be recorded."""
+        """The input as it may be recorded. Raises ProtectionFailed."""
         return raw if self.protector is None else self.protector.protect(bytes(raw))
 
     def given_malformed(self, raw: bytes) -> bytes:
@@ -72,36 +86,84 @@ class Plan:
             return self.protector.withhold(raw)
         return _encode({"raw": raw.decode("utf-8", "backslashreplace")})
 
-    def without_model(self, code: ReasonCode, detail: str) -> Verdict:
-        """The verdict where the model gave nothing usable: the declared fallback, or a refusal."""
-        reasons = (Reason(code, detail),)
-        if self.fallback is None:
-            return Verdict("refused", reasons=reasons)
-        return Verdict("fallback", output=self.fallback, reasons=reasons)
+    def recorded(self, output: bytes) -> bytes | None:
+        """What is recorded of an output; None: the output itself. Raises ProtectionFailed."""
+        return None if self.output_protector is None else self.output_protector.protect(output)
 
 
-def compile_plan(workspace: Workspace, release: Release) -> Plan:
-    """Open a release. Raises Damaged or Failed when its version is not whole or cannot run here."""
-    version = open_version(workspace.versions, release.version)
-    if version.manifest.contract.digest != release.contract:
-        raise Failed(f"release {release.number} names contract {release.contract}, its version holds another")
+@dataclass(frozen=True, slots=True)
+class ReleasePlan:
+    """A release, ready to decide."""
+
+    release: Release
+    production: Plan
+    canary: Plan | None
+    fallbacks: dict[Digest, Plan]  # the versions that rungs of the ladders name
+
+    @property
+    def capability(self) -> Capability:
+        return self.production.capability
+
+    @property
+    def plans(self) -> dict[Digest, Plan]:
+        """Every plan by the digest of its version. A version that also decides itself is not run twice."""
+        deciding = [self.production] if self.canary is None else [self.production, self.canary]
+        return self.fallbacks | {plan.digest: plan for plan in deciding}
+
+
+def compile_release(workspace: Workspace, release: Release) -> ReleasePlan:
+    """Open a release. Raises Damaged, Failed or InvalidDocument when a version is not whole or cannot run here."""
+    canary = release.canary
+    named = (*release.fallback_versions, *(() if canary is None else canary.fallback_versions))
+    compile_plan = partial(_compile, workspace, release)
+    return ReleasePlan(
+        release=release,
+        production=compile_plan(release.version, release.contract, "production", release.fallback_versions),
+        canary=None
+        if canary is None
+        else compile_plan(canary.version, canary.contract, "canary", canary.fallback_versions),
+        fallbacks={digest: compile_plan(digest, None, "production", ()) for digest in dict.fromkeys(named)},
+    )
+
+
+def _compile(
+    workspace: Workspace,
+    release: Release,
+    digest: Digest,
+    contract: Digest | None,
+    stage: Stage,
+    ladder_versions: tuple[Digest, ...],
+) -> Plan:
+    """A version as a plan. One that only stands on a ladder has none of its own: it gives no `ladder_versions`."""
+    version = open_version(workspace.versions, digest)
+    manifest = version.manifest
+    if contract is not None and manifest.contract.digest != contract:
+        raise Failed(f"release {release.number} names contract {contract}, version {digest} holds another")
     declared = load_capability(version.folder)
     capability = declared.capability
     if capability.name != release.capability:
         raise Failed(f"release of {release.capability} names a version of {capability.name}")
-    mapping = {name: capability.output[name] for name in declared.output.fields}
-    model = OnnxModel(version.artifact.read_bytes(), version.manifest, declared.input.fields, mapping)
-    rows = _sample_rows(declared, version.folder / capability.samples)
-    classified = any_classified(declared.input.properties)
+    authority = compile_authority(declared)
+    served = Served(capability.name, digest, release.number, stage, authority.digest)
+    protector = _protector(workspace, capability, declared.input.properties)
+    profile = manifest.profile
+    rungs = capability.fallback if contract is not None else ()
+    ladder = compile_ladder(rungs, ladder_versions, declared.input.fields)
     return Plan(
-        release=release,
-        manifest=version.manifest,
+        digest=digest,
+        stage=stage,
+        manifest=manifest,
         declared=declared,
-        model=model,
-        inline=seconds_per_batch(model, rows, capability.limits.batch) < INLINE_SECONDS,
-        recorder=DecisionRecorder(release, workspace.settings.log),
-        protector=Protector(declared.input.properties, load_pseudonym_key(workspace.keys)) if classified else None,
-        fallback=_encode(capability.fallback[0].constant) if capability.fallback else None,
+        authority=authority,
+        open_lane=compile_runner(version, declared, protector),
+        recorder=DecisionRecorder(served, workspace.settings.log),
+        protector=protector,
+        output_protector=_protector(workspace, capability, declared.output.properties),
+        novelty=None if profile is None else _novelty(version, declared),
+        false_alarms=0.0 if profile is None else profile.false_alarms,
+        calibrator=None if manifest.calibration is None else Calibrator(manifest.calibration),
+        ladder=ladder,
+        run_seconds=_run_seconds(capability, ladder),
         decode=declared.input.decode,
         values=declared.input.values,
         make_output=declared.output.make,
@@ -109,9 +171,26 @@ def compile_plan(workspace: Workspace, release: Release) -> Plan:
     )
 
 
-def _sample_rows(declared: Declared, samples: Path) -> Sequence[Row]:
-    """The first sample records of the version, as rows. They were checked when the version was registered."""
-    lines = (line for line in samples.read_bytes().split(b"\n") if line.strip())
-    return [
-        declared.input.values(declared.input.decode(line)) for line, _ in zip(lines, range(SAMPLE_ROWS), strict=False)
-    ]
+def _protector(workspace: Workspace, capability: Capability, properties: tuple[Property, ...]) -> Protector | None:
+    if not any_classified(properties):
+        return None
+    return Protector(properties, load_pseudonym_key(workspace.keys), capability.protect)
+
+
+def _novelty(version: StoredVersion, declared: Declared) -> Novelty:
+    profile = version.manifest.profile
+    assert profile is not None
+    return Novelty.load((version.path / profile.file.path).read_bytes(), declared.input.fields)
+
+
+def record_seconds(allowed_seconds: float) -> float:
+    """What is kept of the time that a decision may take, so that a fallback is recorded within it, too."""
+    return min(RECORD_SECONDS, RECORD_SHARE * allowed_seconds)
+
+
+def _run_seconds(capability: Capability, ladder: tuple[Step, ...]) -> float:
+    """What is declared; else all the time there is, or half of it where another version may have to run after."""
+    if capability.limits.run_ms is not None:
+        return capability.limits.run_ms / 1000
+    share = 0.5 if any(step.name == "version" for step in ladder) else 1.0
+    return capability.deadline_ms / 1000 * share

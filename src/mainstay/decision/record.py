@@ -17,9 +17,9 @@ from mainstay.ledger.entry import SALT_BYTES, format_id
 from mainstay.ledger.wal import frame_entry
 
 if TYPE_CHECKING:
-    from mainstay.catalog.types import Release
+    from mainstay.catalog.types import Digest
     from mainstay.contract.types import Violation
-    from mainstay.decision.types import Outcome, Reason
+    from mainstay.decision.types import Outcome, Reason, Stage
     from mainstay.ledger.journal import Place
 
 _encode = msgspec.json.Encoder().encode
@@ -29,13 +29,17 @@ NOTHING = b"[]"
 
 
 class Verdict(NamedTuple):
-    """How a decision ended, before it is recorded. `output` and `confidence` are JSON."""
+    """How a decision ended, before it is recorded. Whatever is bytes is JSON."""
 
     outcome: Outcome
     output: bytes = NULL
     confidence: bytes = NULL
     reasons: tuple[Reason, ...] = ()
     violations: tuple[Violation, ...] = ()
+    novelty: bytes = NULL  # the conformal p-value of the input, as JSON
+    recorded: bytes | None = None  # what is recorded of the output, where it holds something classified
+    proposed: bytes | None = None  # the output a person is asked about, as it may be recorded
+    answered_by: str = ""  # the rung of the ladder, where the outcome is fallback
 
 
 class Recorded(NamedTuple):
@@ -65,24 +69,35 @@ class Stamp:
         return b"%b%08x" % (self._head, self._count + taken), self._salts[taken * SALT_BYTES : (taken + 1) * SALT_BYTES]
 
 
-class DecisionRecorder:
-    """Writes the records of one release of one capability."""
+class Served(NamedTuple):
+    """What every record says of who decided: the version, the release it serves in, and the policy in force."""
 
-    def __init__(self, release: Release, log: str) -> None:
-        served = b'"capability":%b,"version":%b,"release":%d,"stage":%b' % (
-            _encode(release.capability),
-            _encode(release.version),
-            release.number,
-            _encode(release.stage),
+    capability: str
+    version: Digest
+    release: int
+    stage: Stage
+    policy: Digest  # of authority.cedar
+
+
+class DecisionRecorder:
+    """Writes the records of what one version decides in one release."""
+
+    def __init__(self, served: Served, log: str) -> None:
+        served_json = b'"capability":%b,"version":%b,"release":%d,"stage":%b' % (
+            _encode(served.capability),
+            _encode(served.version),
+            served.release,
+            _encode(served.stage),
         )
         self._leaf = (
             b'{"kind":"decision","id":"%b","at":"%b",'
-            + served.replace(b"%", b"%%")
+            + served_json.replace(b"%", b"%%")
+            + b',"policy":%b' % _encode(served.policy)
             + b',"outcome":"%b","reasons":%b,"principal":"%b","body":"%b"}'
         )
         self._answer = (
             b'{"decision_id":"%b",'
-            + served.replace(b"%", b"%%")
+            + served_json.replace(b"%", b"%%")
             + b',"outcome":"%b","output":%b,"confidence":%b,"reasons":%b%b,"receipt":{"leaf":"%b","log":'
             + _encode(log).replace(b"%", b"%%")
             + b',"recorded_at":"%b"}}'
@@ -99,16 +114,16 @@ class DecisionRecorder:
         if verdict.reasons:
             codes = _encode([reason.code for reason in verdict.reasons])
             reasons = _encode(verdict.reasons)
-            details = b'{"reasons":%b' % reasons
             if verdict.violations:
                 violations = b',"violations":' + _encode(verdict.violations)
-            details += violations + b"}"
-        body = b'{"principal":"%b","key":%b,"input":%b,"output":%b,"confidence":%b,"details":%b}' % (
+            details = self._details(verdict, reasons, violations)
+        body = b'{"principal":"%b","key":%b,"input":%b,"output":%b,"confidence":%b,"novelty":%b,"details":%b}' % (
             principal,
             key,
             given,
-            verdict.output,
+            verdict.output if verdict.recorded is None else verdict.recorded,
             verdict.confidence,
+            verdict.novelty,
             details,
         )
         outcome = verdict.outcome.encode()
@@ -126,6 +141,16 @@ class DecisionRecorder:
             stamp.at,
         )
         return Recorded(frame_entry(leaf, salt, body), answer)
+
+    @staticmethod
+    def _details(verdict: Verdict, reasons: bytes, violations: bytes) -> bytes:
+        """Why it ended so, and what was done about it."""
+        details = b'{"reasons":%b%b' % (reasons, violations)
+        if verdict.answered_by:
+            details += b',"answered_by":' + _encode(verdict.answered_by)
+        if verdict.proposed is not None:
+            details += b',"proposed":' + verdict.proposed
+        return details + b"}"
 
 
 class OutcomeReport(NamedTuple):

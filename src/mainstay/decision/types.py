@@ -8,20 +8,40 @@ from msgspec import Raw, Struct
 
 Outcome = Literal["answered", "fallback", "review", "refused"]
 
+Stage = Literal["production", "canary"]
+
+Behaviour = Literal["answer", "fallback", "review", "refuse"]
+
 ReasonCode = Literal[
     "malformed_input",  # the call is not JSON of the documented form
     "contract_violation",  # the input breaks the contract; every broken rule is listed
-    "deadline_exceeded",  # the model had not answered when the deadline came
+    "protection_failed",  # what may be recorded of the input could not be made
+    "out_of_distribution",  # the input is unlike what the model was registered with
+    "low_confidence",  # the model's calibrated confidence is below what is declared
+    "deadline_exceeded",  # the model had not answered in its time
     "model_error",  # the model failed on this input
+    "model_crashed",  # the model's process ended, or was ended, while it had this input
+    "model_unavailable",  # the model is not tried: it failed too often, is starting, or cannot be reached
     "output_invalid",  # the model's output breaks the contract
+    "outside_authority",  # the capability may not decide this without a person; the policy is named
+    "overloaded",  # more decisions wait than the model can take in time
+    "no_fallback",  # the ladder was climbed and no rung had an answer
 ]
 
 REASONS: dict[ReasonCode, tuple[int, str]] = {
     "malformed_input": (400, "The call is not of the documented form"),
     "contract_violation": (422, "The input breaks the contract"),
+    "protection_failed": (422, "The input could not be protected"),
+    "out_of_distribution": (422, "The input is unlike what the model knows"),
+    "low_confidence": (422, "The model is not sure enough"),
     "deadline_exceeded": (504, "The model did not answer within the deadline"),
     "model_error": (502, "The model failed on this input"),
+    "model_crashed": (502, "The model's process ended on this input"),
+    "model_unavailable": (503, "The model is not available"),
     "output_invalid": (502, "The model's output breaks the contract"),
+    "outside_authority": (403, "This decision is outside the capability's authority"),
+    "overloaded": (429, "Too many decisions wait"),
+    "no_fallback": (502, "No fallback had an answer"),
 }
 """For every reason: the HTTP status of a single decision refused for it, and the title of the problem."""
 
@@ -42,9 +62,10 @@ class DecideRequest(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
 
 
 class DecideManyRequest(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
-    """A call for many decisions; each item is checked on its own."""
+    """A call for many decisions: an array, of which each item is checked on its own."""
 
-    inputs: list[Raw]
+    inputs: Raw
 
 
 MAX_KEY_CHARACTERS = 512
+MAX_CALLS = 10_000  # for decisions in one batch; `arrays.MAX_ITEMS` at most

@@ -65,11 +65,13 @@ def slot_file(run: Path, slot: int) -> Path:
 
 
 def load_counts(path: Path) -> Counts:
-    """What an earlier worker of this slot had counted; nothing when the file is absent or unreadable."""
+    """What an earlier worker of this slot had counted; nothing when the file is absent or of another form."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Counts)
-    except (OSError, msgspec.DecodeError):
+        counts = msgspec.json.decode(path.read_bytes(), type=Counts)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return Counts()
+    sound = all(len(each.buckets) == len(BOUNDS_SECONDS) + 1 for each in counts.latency.values())
+    return counts if sound and all(key.count("\t") == 2 for key in counts.decisions) else Counts()
 
 
 def save_counts(path: Path, counts: Counts) -> None:

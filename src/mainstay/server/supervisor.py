@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from urllib.error import URLError
 from urllib.request import urlopen
 
-from mainstay.errors import Failed, Misuse
+from mainstay.errors import Damaged, Failed, Misuse
 from mainstay.files import write_atomic
 
 if TYPE_CHECKING:
@@ -85,6 +85,7 @@ class Supervisor:
         self._workspace = workspace
         settings = workspace.settings  # as the command line has them; the workers are told by environment
         self._environment = {**os.environ, "MAINSTAY_HOST": settings.host, "MAINSTAY_PORT": str(settings.port)}
+        self._environment.setdefault("OPENBLAS_NUM_THREADS", "1")  # a worker has one core: threads would only contend
         self._children = [
             Child(f"worker-{slot}", _worker_command(workspace.root, slot)) for slot in range(settings.workers)
         ]
@@ -182,7 +183,7 @@ def is_ready(url: str) -> bool:
 
 
 def running_state(workspace: Workspace) -> dict[str, object] | None:
-    """What the supervisor of this workspace last wrote, if one is running."""
+    """What the supervisor of this workspace last wrote, if one is running. Raises Damaged when it is no such thing."""
     try:
         content = (workspace.run / STATE_FILE).read_bytes()
         descriptor = os.open(workspace.run / "up.lock", os.O_RDWR | os.O_CLOEXEC)
@@ -191,12 +192,23 @@ def running_state(workspace: Workspace) -> dict[str, object] | None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        state: dict[str, object] = json.loads(content)
+        state = _read_state(content)
+        if state is None:
+            message = f"{workspace.run / STATE_FILE}: expected what a supervisor writes, found something else"
+            raise Damaged(message) from None
         return state
     else:
         return None
     finally:
         os.close(descriptor)
+
+
+def _read_state(content: bytes) -> dict[str, object] | None:
+    try:
+        state = json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+    return state if isinstance(state, dict) and isinstance(state.get("url"), str) else None
 
 
 def free_port(host: str) -> int:
