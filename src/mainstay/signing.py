@@ -239,7 +239,7 @@ def open_envelope(content: bytes, payload_type: str, verifier: Verifier) -> byte
         raise Damaged(f"envelope: expected at most {MAX_ENVELOPE_BYTES} bytes, found {len(content)}")
     try:
         envelope = _decode_envelope(content)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Damaged(f"envelope: expected DSSE JSON, found an error: {error}") from None
     if envelope.payloadType != payload_type:
         raise Damaged(f"envelope: expected type {payload_type}, found {envelope.payloadType[:200]}")

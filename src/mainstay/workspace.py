@@ -78,6 +78,11 @@ class Workspace:
         return self.data / "keys"
 
     @property
+    def memory(self) -> Path:
+        """What workers remember across restarts and may lose: last good answers."""
+        return self.data / "memory"
+
+    @property
     def run(self) -> Path:
         """What lives only while processes do: process ids, worker metrics."""
         return self.data / "run"
@@ -90,10 +95,14 @@ class Workspace:
         changes: dict[str, Any] = {}
         for field in msgspec.structs.fields(Settings):
             if field.name in said:
+                value = said[field.name]
                 try:
-                    changes[field.name] = msgspec.convert(said[field.name], field.type, strict=False)
+                    str(value).encode()  # a variable of other bytes is text with halves of surrogate pairs
+                    changes[field.name] = msgspec.convert(value, field.type, strict=False)
+                except UnicodeEncodeError:
+                    raise Misuse(f"{place(field.name)}={value!a}: expected UTF-8") from None
                 except msgspec.ValidationError as error:
-                    raise Misuse(f"{place(field.name)}={said[field.name]}: {error}") from None
+                    raise Misuse(f"{place(field.name)}={value}: {error}") from None
         return replace(self, settings=msgspec.structs.replace(self.settings, **changes))
 
 
@@ -119,7 +128,9 @@ def open_workspace(root: Path, environment: Mapping[str, str] = os.environ) -> W
     except FileNotFoundError:
         message = f"{root} is no workspace: it has no {SETTINGS_FILE}"
         raise Misuse(message, hint="Make one with `mainstay init DIR`.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise Misuse(f"{path}: expected a readable file, found: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, or a number or a nesting beyond Python's
         raise Misuse(f"{path}: expected TOML, found an error: {error}") from None
     try:
         settings = msgspec.convert(found, Settings)

@@ -18,6 +18,8 @@ from mainstay.workspace import Workspace
 MAX_INPUT_BYTES = 64 << 20
 BATCH = 500
 
+_NOT_READ = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
 Url = Annotated[str, Parameter(help="Where decisions are served; by default where this workspace is up.")]
 
 
@@ -105,15 +107,15 @@ def read_json_lines(source: Path) -> list[Any]:
         raise Misuse(f"{source}: expected JSON, found nothing")
     try:
         return [msgspec.json.decode(content)]
-    except msgspec.DecodeError as error:
+    except _NOT_READ as error:
         whole = str(error)
     found = []
-    for number, line in enumerate(content.splitlines(), 1):
+    for number, line in enumerate(content.split(b"\n"), 1):
         if not line.strip():
             continue
         try:
             found.append(msgspec.json.decode(line))
-        except msgspec.DecodeError as error:
+        except _NOT_READ as error:
             reason = whole if number == 1 else str(error)
             raise Misuse(f"{source}:{number}: expected a JSON object, found an error: {reason}") from None
     return found

@@ -13,15 +13,19 @@ import msgspec
 from cyclopts import Parameter
 from rich.console import Console
 
+from mainstay.catalog.releases import capabilities_with_releases
+from mainstay.decision.permits import require_permit
 from mainstay.errors import Misuse
 from mainstay.ledger.change import Change
 from mainstay.ledger.change import record_change as record
-from mainstay.signing import load_signing_key
+from mainstay.signing import load_signing_key, load_verifier
 from mainstay.workspace import find_workspace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from mainstay.authority.schema import Action
+    from mainstay.capability.load import Declared
     from mainstay.signing import SigningKey
     from mainstay.workspace import Workspace
 
@@ -68,12 +72,31 @@ def signing_key(workspace: Workspace) -> SigningKey:
     return load_signing_key(workspace.keys, passphrase())
 
 
-def operator() -> str:
-    """Who runs this command, for the record: the login name of the operating system."""
+def account() -> str:
+    """Who runs this command: the login name of the operating system."""
     try:
-        return f"os:{getpass.getuser()}"
+        return getpass.getuser()
     except (KeyError, OSError):  # a container may run as a number without a name
-        return f"os:uid-{os.getuid()}"
+        return f"uid-{os.getuid()}"
+
+
+def operator() -> str:
+    """Who runs this command, for the record."""
+    return f"os:{account()}"
+
+
+def require(workspace: Workspace, capability: str, action: Action, *, candidate: Declared | None = None) -> None:
+    """Raises Misuse unless the policies in force let whoever runs this command do `action`. See `require_permit`."""
+    require_permit(workspace, capability, action, account(), load_verifier(workspace.keys), candidate=candidate)
+
+
+def require_sight(workspace: Workspace, capability: str) -> None:
+    """Raises Misuse unless the policies in force let whoever runs this see decisions of the capability.
+
+    What was never released has no policies in force, and nothing to see but what its own owner left here.
+    """
+    if capability in capabilities_with_releases(workspace.releases):
+        require(workspace, capability, "see")
 
 
 def record_change(workspace: Workspace, action: str, subject: str, reason: str, details: Any) -> str:

@@ -8,11 +8,13 @@ from cyclopts import Parameter
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mainstay.catalog.releases import history
-from mainstay.cli.common import DEFAULT, Common, err, out, print_json, read_bounded
+from mainstay.cli.common import DEFAULT, Common, err, out, print_json, read_bounded, require_sight
+from mainstay.cli.review import resolution_facts
 from mainstay.errors import Misuse
 from mainstay.ledger.find import find_entry
 from mainstay.ledger.index import Index
 from mainstay.ledger.log import Log
+from mainstay.ledger.reviews import ReviewQueue
 from mainstay.ledger.verify import Report, verify_ledger
 from mainstay.signing import load_verifier, parse_vkey
 
@@ -75,7 +77,10 @@ def explain(entry_id: str, /, *, common: Common = DEFAULT) -> None:
     entry_id
         The decision_id of an answer, or the id of any other entry.
     """
-    explained = explain_entry(common.open(), entry_id)
+    workspace = common.open()
+    explained = explain_entry(workspace, entry_id)
+    if "capability" in explained["entry"]:
+        require_sight(workspace, explained["entry"]["capability"])
     if common.json:
         print_json(explained)
     else:
@@ -108,6 +113,8 @@ def explain_entry(workspace: Workspace, entry_id: str) -> dict[str, Any]:
         {"observed_at": each.observed_at, "outcome": msgspec.json.decode(each.outcome), "entry": each.sequence}
         for each in reported
     ]
+    if leaf["outcome"] == "review":
+        explained["resolutions"] = msgspec.to_builtins(ReviewQueue(workspace).resolutions(leaf["id"]))
     return explained
 
 
@@ -161,8 +168,12 @@ def _decision_facts(leaf: dict[str, Any], body: dict[str, Any], explained: dict[
     ]
     if body.get("output") is not None:
         facts.append(("output", body["output"]))
+    if details.get("proposed") is not None:
+        facts.append(("proposed", details["proposed"]))
     if body.get("confidence") is not None:
         facts.append(("confidence", f"{body['confidence']:.4f}"))
+    if "resolutions" in explained:
+        facts += resolution_facts(explained["resolutions"])
     later = explained.get("outcomes") or []
     facts += [("came of it", f"{_compact(each['outcome'])} at {each['observed_at']}") for each in later]
     if not later:

@@ -23,6 +23,8 @@ COMMANDS: dict[tuple[str, ...], tuple[str, str]] = {
     ("validate",): ("mainstay.cli.versions:validate", "List every problem of a capability folder, with file and line."),
     ("register",): ("mainstay.cli.versions:register", "Make an immutable version of a capability folder."),
     ("promote",): ("mainstay.cli.versions:promote", "Put a version into production."),
+    ("rollback",): ("mainstay.cli.versions:rollback", "Go back to an earlier release."),
+    ("history",): ("mainstay.cli.versions:history", "List the releases of a capability."),
     ("up",): ("mainstay.cli.processes:up", "Run all of it: serve decisions, seal the ledger."),
     ("serve",): ("mainstay.cli.processes:serve", "Run the data plane alone."),
     ("control",): ("mainstay.cli.processes:control", "Run the control plane alone."),
@@ -31,6 +33,14 @@ COMMANDS: dict[tuple[str, ...], tuple[str, str]] = {
     ("status",): ("mainstay.cli.status:status", "How it is going."),
     ("explain",): ("mainstay.cli.evidence:explain", "One decision: who asked, what was in force, how it ended."),
     ("demo",): ("mainstay.cli.demo:demo", "The whole story on real flights, in about a minute."),
+    ("review", "list"): ("mainstay.cli.review:list_reviews", "List what waits for a person."),
+    ("review", "show"): (
+        "mainstay.cli.review:show_review",
+        "One decision that waits: its input, what was proposed, and why.",
+    ),
+    ("review", "resolve"): ("mainstay.cli.review:resolve_review", "Accept, change or reject it."),
+    ("authority", "schema"): ("mainstay.cli.authority:schema", "Print the Cedar schema of a capability folder."),
+    ("authority", "check"): ("mainstay.cli.authority:check", "List every problem of a folder's authority.cedar."),
     ("ledger", "verify"): (
         "mainstay.cli.evidence:verify",
         "Read the whole ledger again, and name the first bad place.",
@@ -39,7 +49,12 @@ COMMANDS: dict[tuple[str, ...], tuple[str, str]] = {
     ("key", "list"): ("mainstay.cli.keys:list_key", "List every key."),
     ("key", "revoke"): ("mainstay.cli.keys:revoke_key", "Refuse a key from now on."),
 }
-GROUPS = {"ledger": "The evidence itself.", "key": "Who may call, and what they may do."}
+GROUPS = {
+    "authority": "What a capability may do, and who may do what with it.",
+    "review": "Decisions that wait for a person.",
+    "ledger": "The evidence itself.",
+    "key": "Who may call, and what they may do.",
+}
 
 
 def make_app(*, listing: bool = False) -> App:

@@ -1,23 +1,43 @@
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from mainstay.authority.policy import compile_authority
 from mainstay.capability.load import load_capability
 from mainstay.catalog.register import Registered
 from mainstay.catalog.register import register as register_version
-from mainstay.catalog.releases import publish
+from mainstay.catalog.releases import history as past_releases
+from mainstay.catalog.releases import publish, publish_canary, roll_back
 from mainstay.catalog.types import Release
-from mainstay.catalog.versions import load_manifest, stored_digests, version_path
-from mainstay.cli.common import DEFAULT, Common, err, operator, out, print_json, record_change, signing_key
+from mainstay.catalog.versions import FOLDER, load_manifest, stored_digests, version_path
+from mainstay.cli.common import (
+    DEFAULT,
+    Common,
+    columns,
+    err,
+    operator,
+    out,
+    print_json,
+    record_change,
+    require,
+    signing_key,
+)
+from mainstay.cli.registered import make_leaving, registered_facts, registered_lines, version_facts
 from mainstay.errors import InvalidDocument, Misuse
+from mainstay.signing import load_verifier
 from mainstay.workspace import Workspace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+    from mainstay.capability.load import Declared
+
+SHORT_DIGEST = 19  # "sha256:" and 12 digits
 
 
 def validate(
@@ -34,6 +54,7 @@ def validate(
     """
     try:
         declared = load_capability(directory)
+        compile_authority(declared)
     except InvalidDocument as invalid:
         if json:
             print_json({"valid": False, "problems": invalid.problems})
@@ -54,6 +75,10 @@ def register(
     /,
     *,
     trust_pickle: Annotated[str | None, Parameter(help="Why this pickle may be opened; recorded.")] = None,
+    signed_by: Annotated[
+        tuple[Path, ...],
+        Parameter(help="A public key in PEM, one of which must have signed the model's file (FILE.sig).", negative=""),
+    ] = (),
     common: Common = DEFAULT,
 ) -> None:
     """Make an immutable version of a capability folder; its sample inputs must run through it.
@@ -71,64 +96,65 @@ def register(
     ) as bar:
         task = bar.add_task("reading", total=None)
         registered = record_registration(
-            workspace, directory, trust_pickle, lambda step: bar.update(task, description=step)
+            workspace, directory, trust_pickle, lambda step: bar.update(task, description=step), signed_by=signed_by
         )
-    manifest = registered.manifest
     if common.json:
-        print_json(
-            {
-                "capability": manifest.capability,
-                "version": registered.version,
-                "created": registered.created,
-                "conversion": manifest.conversion,
-                "notes": registered.notes,
-                "path": str(registered.path),
-            }
-        )
+        print_json(registered_facts(registered))
         return
-    out.print(f"{manifest.capability}  {registered.version}")
-    if manifest.conversion is not None:
-        done = manifest.conversion
-        out.print(
-            f"converted to ONNX: largest difference {done.max_difference:.2g} over {done.rows} sample rows, "
-            f"{done.tolerance:.2g} allowed"
-        )
-    for note in registered.notes:
-        out.print(f"note: {note}", markup=False)
-    if not registered.created:
-        out.print("registered before; nothing changed")
-    out.print(f"Next: mainstay promote {manifest.capability} --reason '...'")
+    for line in registered_lines(registered):
+        out.print(line, markup=False)
+    out.print(f"Next: mainstay promote {registered.manifest.capability} --reason '...'")
 
 
 def record_registration(
-    workspace: Workspace, directory: Path, trust_pickle: str | None, progress: Callable[[str], None] | None = None
+    workspace: Workspace,
+    directory: Path,
+    trust_pickle: str | None,
+    progress: Callable[[str], None] | None = None,
+    *,
+    signed_by: Sequence[Path] = (),
 ) -> Registered:
     """Register a folder and put a new version into the ledger."""
-    registered = register_version(directory, workspace.versions, trust_pickle=trust_pickle, progress=progress)
+    registered = register_version(
+        directory,
+        workspace.versions,
+        trust_pickle=trust_pickle,
+        signed_by=signed_by,
+        check=partial(_check_authority, workspace),
+        leaving=partial(make_leaving, workspace),
+        progress=progress,
+    )
     if registered.created:
-        manifest = registered.manifest
-        details = {
-            "conversion": manifest.conversion,
-            "notes": registered.notes,
-            "pickle_trusted": manifest.pickle_trusted,
-        }
-        record_change(workspace, "version.registered", registered.version, manifest.capability, details)
+        details = version_facts(registered.manifest) | {"notes": registered.notes}
+        record_change(workspace, "version.registered", registered.version, registered.manifest.capability, details)
     return registered
+
+
+def _check_authority(workspace: Workspace, declared: Declared) -> None:
+    """Raises InvalidDocument when the folder's policies are broken, Misuse when those in force forbid a change."""
+    compile_authority(declared)
+    require(workspace, declared.capability.name, "change", candidate=declared)
 
 
 def promote(
     name: str,
     /,
-    *,
-    reason: Annotated[str, Parameter(help="Why; recorded.")],
     version: Annotated[
         str, Parameter(help="A version's id or its beginning; by default the one registered last.")
     ] = "",
+    *,
+    reason: Annotated[str, Parameter(help="Why; recorded.")],
+    canary: Annotated[
+        float | None,
+        Parameter(help="Let it decide for this percentage of the keys only, beside the version in force."),
+    ] = None,
     common: Common = DEFAULT,
 ) -> None:
-    """Put a version into production: every worker serves it within two seconds. Going back is promoting an earlier one.
+    """Put a version into production: every worker serves it within two seconds.
 
     Example: mainstay promote late-arrival --reason "first release"
+
+    Example: mainstay promote late-arrival ab12 --canary 5 --reason "trained on March"
 
     Parameters
     ----------
@@ -136,18 +162,106 @@ def promote(
         The capability.
     """
     workspace = common.open()
-    release = record_promotion(workspace, name, find_version(workspace, name, version), reason)
+    found = find_version(workspace, name, version)
+    _tell(record_promotion(workspace, name, found, reason, canary_percent=canary), json=common.json)
+
+
+def rollback(
+    name: str,
+    /,
+    *,
+    reason: Annotated[str, Parameter(help="Why; recorded.")],
+    to: Annotated[
+        int | None, Parameter(help="The number of the release to go back to; by default the one before.")
+    ] = None,
+    common: Common = DEFAULT,
+) -> None:
+    """Go back: publish again what an earlier release put into force. Nothing is rebuilt; workers follow within 2 s.
+
+    Example: mainstay rollback late-arrival --reason "refuses night flights"
+
+    Parameters
+    ----------
+    name
+        The capability.
+    """
+    workspace = common.open()
+    require(workspace, name, "change")
+    release = roll_back(workspace, name, key=signing_key(workspace), reason=reason, principal=operator(), to=to)
+    _record_release(workspace, release)
+    _tell(release, json=common.json)
+
+
+def history(name: str, /, *, common: Common = DEFAULT) -> None:
+    """List the releases of a capability, oldest first; the last is in force.
+
+    Example: mainstay history late-arrival
+
+    Parameters
+    ----------
+    name
+        The capability.
+    """
+    workspace = common.open()
+    releases = past_releases(workspace.releases, name, load_verifier(workspace.keys))
     if common.json:
-        print_json(release)
+        print_json(releases)
+        return
+    if not releases:
+        out.print(f"{name} has no release")
+        return
+    rows = [["RELEASE", "PUBLISHED", "BY", "VERSION", "CANARY", "REASON"]]
+    rows += [_history_row(each) for each in releases]
+    for line in columns(rows):
+        out.print(line, markup=False)
+
+
+def _history_row(release: Release) -> list[str]:
+    canary = release.canary
+    again = "" if release.content_of is None else f"back to {release.content_of}: "
+    return [
+        str(release.number),
+        f"{release.published_at[:19]}Z",
+        release.published_by,
+        release.version[:SHORT_DIGEST],
+        "" if canary is None else f"{canary.percent:g} % {canary.version[:SHORT_DIGEST]}",
+        again + " ".join(release.reason.split()),
+    ]
+
+
+def record_promotion(
+    workspace: Workspace, name: str, version: str, reason: str, *, canary_percent: float | None = None
+) -> Release:
+    """Publish a release and put it into the ledger.
+
+    With `canary_percent`, `version` decides for that share of the keys, beside what is in force. Raises Misuse when
+    the policies in force do not let whoever runs this change the capability.
+    """
+    require(workspace, name, "change", candidate=load_capability(version_path(workspace.versions, version) / FOLDER))
+    key, principal = signing_key(workspace), operator()
+    if canary_percent is None:
+        release = publish(workspace, name, version, key=key, reason=reason, principal=principal)
     else:
-        out.print(f"{name} release {release.number} is in force: version {release.version}")
-
-
-def record_promotion(workspace: Workspace, name: str, version: str, reason: str) -> Release:
-    """Publish a release and put it into the ledger."""
-    release = publish(workspace, name, version, key=signing_key(workspace), reason=reason, principal=operator())
-    record_change(workspace, "release.published", f"{name}/{release.number}", reason, release)
+        release = publish_canary(workspace, name, version, canary_percent, key=key, reason=reason, principal=principal)
+    _record_release(workspace, release)
     return release
+
+
+def _record_release(workspace: Workspace, release: Release) -> None:
+    record_change(workspace, "release.published", f"{release.capability}/{release.number}", release.reason, release)
+
+
+def _tell(release: Release, *, json: bool) -> None:
+    if json:
+        print_json(release)
+        return
+    out.print(f"{release.capability} release {release.number} is in force: version {release.version}")
+    if release.content_of is not None:
+        out.print(f"this is the content of release {release.content_of}")
+    if release.canary is not None:
+        out.print(f"canary, for {release.canary.percent:g} % of the keys: version {release.canary.version}")
+    for version in release.fallback_versions:
+        out.print(f"fallback: version {version}")
 
 
 def find_version(workspace: Workspace, name: str, beginning: str) -> str:
