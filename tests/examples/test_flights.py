@@ -6,12 +6,14 @@ import os
 import re
 import subprocess
 import sys
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jsonschema
 import msgspec
+import numpy as np
 import pytest
 import skops.io
 import yaml
@@ -83,6 +85,10 @@ def train(folder: Path, threads: int = 1) -> str:
     return done.stdout
 
 
+def key_of(record: Record) -> str:
+    return json.dumps(record, sort_keys=True)
+
+
 def properties(contract: Record, name: str) -> dict[str, Record]:
     (found,) = [entry for entry in contract["schema"] if entry["name"] == name]
     return {entry["name"]: entry for entry in found["properties"]}
@@ -126,8 +132,10 @@ def test_the_declaration_names_what_the_contract_has(capability: Capability, con
     assert set(capability.output) == set(said)
     assert capability.promise.positive in learned
     assert capability.promise.score in said
-    for rung in capability.fallback:
-        assert list(violations(said, rung.constant)) == []
+    outputs = [case.then for rung in capability.fallback for case in rung.rule]
+    outputs += [rung.constant for rung in capability.fallback if rung.constant is not None]
+    assert len(outputs) == 2
+    assert [list(violations(said, output)) for output in outputs] == [[], []]
 
 
 def test_every_input_field_says_what_it_is_and_every_number_its_unit_and_bounds(contract: Record) -> None:
@@ -149,7 +157,7 @@ def test_training_says_how_good_it_is_where_it_learned_and_in_april(trained: tup
 
 def test_training_makes_the_same_bytes_with_any_number_of_threads(trained: tuple[Path, str], tmp_path: Path) -> None:
     train(tmp_path, threads=2)
-    for name in ("model/late-arrival.skops", "tests/samples.jsonl"):
+    for name in ("model/late-arrival.skops", "tests/samples.jsonl", "tests/reference.jsonl"):
         assert (tmp_path / name).read_bytes() == (trained[0] / name).read_bytes(), name
 
 
@@ -164,10 +172,42 @@ def test_samples_keep_the_contract_and_have_the_gaps_of_real_records(
         assert any(sample[name] is None for sample in samples) is not rules["required"], name
 
 
+def test_the_reference_rows_keep_the_contract_and_were_not_fitted_on(
+    trained: tuple[Path, str], contract: Record, capability: Capability
+) -> None:
+    assert capability.reference is not None
+    lines = (trained[0] / capability.reference.file).read_text("utf-8").splitlines()
+    rows = [json.loads(line) for line in lines]
+    given, learned = properties(contract, "departure"), properties(contract, "arrival")
+    assert len(rows) == 8_000
+    assert {tuple(row) for row in rows} == {("input", "outcome")}
+    assert all(not [*violations(given, row["input"]), *violations(learned, row["outcome"])] for row in rows)
+    assert all(row["outcome"]["late"] is (row["outcome"]["arr_delay"] > 15) for row in rows)
+    assert sum(row["outcome"]["late"] for row in rows) / len(rows) == pytest.approx(0.228, abs=0.01)
+
+    flights = load(FOLDER / "flights.py")
+    arrived = flights.read_flights().query("month <= 3 and arr_delay.notna()")
+    held_out = np.random.default_rng(0).random(len(arrived)) < 0.2
+    known = Counter(map(key_of, flights.input_records(arrived[held_out])))
+    assert Counter(key_of(row["input"]) for row in rows) <= known
+
+
+def test_the_rule_of_thumb_is_as_often_right_as_it_says(capability: Capability) -> None:
+    arrived = load(FOLDER / "flights.py").read_flights().query("month <= 3 and arr_delay.notna()")
+    late = arrived["arr_delay"] > 15
+    past = arrived["dep_delay"] > 15
+    rule, constant = (rung.rule[0].then if rung.rule else rung.constant for rung in capability.fallback)
+    assert rule is not None
+    assert constant is not None
+    assert rule["probability"] == pytest.approx(late[past].mean(), abs=0.005)
+    assert constant["probability"] == pytest.approx(late[~past].mean(), abs=0.005)
+
+
 def test_the_model_opens_with_the_declared_types_and_takes_the_samples(
     trained: tuple[Path, str], capability: Capability
 ) -> None:
     pandas = pytest.importorskip("pandas")
+    assert capability.model.file is not None
     path = trained[0] / capability.model.file
     assert skops.io.get_untrusted_types(file=path) == list(capability.model.trusted_types)
     model = skops.io.load(path, trusted=list(capability.model.trusted_types))

@@ -3,7 +3,8 @@
     python train.py
 
 It learns from January to March, is measured on flights of those months it did not see and on April, and writes
-`model/late-arrival.skops` and `tests/samples.jsonl` beside this file; the same data make the same bytes.
+`model/late-arrival.skops`, `tests/samples.jsonl` and `tests/reference.jsonl` beside this file; the same data make the
+same bytes.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from sklearn.preprocessing import OneHotEncoder
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # ships no types
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     import pandas as pd
 
@@ -33,6 +34,7 @@ HERE = Path(__file__).resolve().parent
 HELD_OUT = 0.2  # share of January to March the model does not see
 SAMPLES = 290
 SAMPLES_WITHOUT_WEATHER = 10  # rare, so a plain sample would hold none
+REFERENCE = 8_000  # half as many, and an airline of one flight in a thousand is too rare to tell from an unseen one
 
 
 def make_pipeline() -> Pipeline:
@@ -62,10 +64,18 @@ def choose_samples(flights: pd.DataFrame) -> pd.DataFrame:
     return flights.loc[sorted(rows)]
 
 
-def write_samples(flights: pd.DataFrame, path: Path) -> None:
+def reference_records(flights: pd.DataFrame) -> list[dict[str, Any]]:
+    """Some of the flights, in order of time, each with the contract's `arrival` beside its `departure`."""
+    chosen = flights.sample(REFERENCE, random_state=0).sort_index()
+    delays = [int(delay) for delay in chosen["arr_delay"]]
+    outcomes = [{"late": delay > LATE_MINUTES, "arr_delay": delay} for delay in delays]
+    inputs = input_records(chosen)
+    return [{"input": given, "outcome": outcome} for given, outcome in zip(inputs, outcomes, strict=True)]
+
+
+def write_records(records: Iterable[Mapping[str, Any]], path: Path) -> None:
     path.parent.mkdir(exist_ok=True)
-    lines = [json.dumps(record, allow_nan=False) for record in input_records(flights)]
-    path.write_text("\n".join(lines) + "\n", "utf-8")
+    path.write_text("".join(json.dumps(record, allow_nan=False) + "\n" for record in records), "utf-8")
 
 
 def write_model(model: Pipeline, path: Path) -> None:
@@ -117,8 +127,9 @@ def main() -> None:
     print(f"area under the ROC curve, April: {auc(model, april[april['arr_delay'].notna()]):.3f}")
 
     write_model(model, HERE / "model" / "late-arrival.skops")
-    write_samples(choose_samples(winter), HERE / "tests" / "samples.jsonl")
-    print("wrote model/late-arrival.skops and tests/samples.jsonl")
+    write_records(input_records(choose_samples(winter)), HERE / "tests" / "samples.jsonl")
+    write_records(reference_records(arrived[held_out]), HERE / "tests" / "reference.jsonl")
+    print("wrote model/late-arrival.skops, tests/samples.jsonl and tests/reference.jsonl")
 
 
 if __name__ == "__main__":
