@@ -9,6 +9,7 @@ import pytest
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from typing import Any
 
 pytestmark = pytest.mark.acceptance
 
@@ -20,28 +21,107 @@ def run_demo(directory: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
 
 
-def test_the_whole_story_holds(tmp_path: Path) -> None:
-    done = run_demo(tmp_path / "demo", "--flights", str(FLIGHTS), "--json")
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], str, Path]:
+    """The facts of one demo, what it told people, and where; an earlier one had been there."""
+    directory = tmp_path_factory.mktemp("demo") / "demo"
+    directory.mkdir()
+    for name in (".mainstay-demo", "left-over.txt"):
+        (directory / name).touch()
+    done = run_demo(directory, "--flights", str(FLIGHTS), "--json")
     assert done.returncode == 0, done.stderr
-    facts = json.loads(done.stdout)
+    return json.loads(done.stdout), done.stderr, directory
+
+
+def test_april_is_replayed_and_every_decision_is_in_the_ledger(told: tuple[dict[str, Any], str, Path]) -> None:
+    facts = told[0]
     assert facts["ok"]
+    assert facts["failed"] == []
     assert facts["conversion"]["max_difference"] <= facts["conversion"]["tolerance"]
+    assert facts["calibration"]["rows"] == facts["profile"]["rows"] == 8_000
+    assert facts["calibration"]["error_after"] <= facts["calibration"]["error_before"]
     replay = facts["replay"]
     assert replay["decisions"] == FLIGHTS
     outcomes = {(outcome, reason): count for outcome, reason, count in replay["by_outcome"]}
     assert outcomes["answered", ""] > 0.9 * FLIGHTS
     assert outcomes["refused", "contract_violation"] > 0
+    assert outcomes["fallback", "out_of_distribution"] > 0
     assert sum(outcomes.values()) == FLIGHTS
-    assert facts["acknowledged"]["decisions"] == FLIGHTS
+    assert facts["acknowledged"]["decisions"] > FLIGHTS  # those of the trouble, too
     assert facts["acknowledged"]["missing"] == facts["acknowledged"]["doubled"] == 0
     assert {verdict["name"] for verdict in facts["promise"]["verdicts"]} == {"roc_auc", "calibration_error"}
     assert facts["ledger"]["ok"]
     assert facts["ledger"]["tampering_found"]
     assert facts["explained"]["outcomes"]
-    for told in ("0.934", "SIGKILL", "One decision, explained"):
-        assert told in done.stderr
-    again = run_demo(tmp_path / "demo", "--flights", "200")
-    assert again.returncode == 0, again.stderr
+
+
+def test_a_release_is_taken_under_traffic_without_dropping_a_call(told: tuple[dict[str, Any], str, Path]) -> None:
+    facts = told[0]
+    isolated, rollback = facts["isolated"], facts["rollback"]
+    assert (isolated["runtime"], isolated["release"]) == ("isolated", 2)
+    assert isolated["version"] != facts["version"]
+    assert (rollback["version"], rollback["release"]) == (facts["version"], 3)
+    for switch in (isolated["switch"], rollback["switch"]):
+        assert switch["calls"] > 0
+        assert switch["dropped"] == 0
+    assert rollback["switch"]["seconds"] < 5
+
+
+def test_whatever_befalls_the_model_the_callers_are_answered_in_time_and_it_comes_back(
+    told: tuple[dict[str, Any], str, Path],
+) -> None:
+    trouble = {each["name"]: each for each in told[0]["trouble"]}
+    assert set(trouble) == {"segfault", "hang", "flood"}
+    for each in trouble.values():
+        assert each["lost"] == 0
+        assert sum(count for *_, count in each["by_outcome"]) == each["calls"]
+        assert each["p99_ms"] <= each["deadline_ms"]
+    for name, number in (("segfault", "SIGSEGV"), ("hang", "SIGSTOP")):
+        assert trouble[name]["signal"] == number
+        assert len(trouble[name]["processes"]) == 2
+        assert trouble[name]["slowest_ms"] <= trouble[name]["deadline_ms"] + 50
+        assert 0 < trouble[name]["model_back_ms"] < 20_000
+    assert reasons(trouble["segfault"], "fallback") <= {"model_crashed", "model_unavailable"}
+    assert "deadline_exceeded" in reasons(trouble["hang"], "fallback")
+    turned_away = sum(count for outcome, _, count in trouble["flood"]["by_outcome"] if outcome == "turned away")
+    assert 0 < turned_away < trouble["flood"]["calls"]
+    assert told[0]["worker_deaths"] == 1  # that of the one which the demo kills itself
+
+
+def reasons(trouble: dict[str, Any], wanted: str) -> set[str]:
+    return {reason for outcome, reason, _ in trouble["by_outcome"] if outcome == wanted}
+
+
+def test_strange_flights_are_caught_and_the_reason_names_what_is_strange(
+    told: tuple[dict[str, Any], str, Path],
+) -> None:
+    by_change = {tuple(each["changed"].items()): each for each in told[0]["strange"]}
+    assert by_change[()]["outcome"] == "answered"
+    unseen = by_change[("carrier", "ZZ"),]
+    assert (unseen["outcome"], unseen["reasons"][0]["code"]) == ("fallback", "out_of_distribution")
+    assert "carrier" in unseen["reasons"][0]["detail"]
+    assert unseen["output"] == {"probability": 0.08, "late": False}
+    impossible = by_change[("distance", 40_000),]
+    assert (impossible["outcome"], impossible["reasons"][0]["code"]) == ("refused", "contract_violation")
+    assert by_change[("distance", 2_475),]["outcome"] == "fallback"
+    assert by_change[("dep_delay", 300),]["outcome"] == "review"
+
+
+def test_people_are_told_what_programs_are(told: tuple[dict[str, Any], str, Path]) -> None:
+    facts, story, _ = told
+    for words in ("0.934", "SIGKILL", "SIGSEGV", "SIGSTOP", "turned away", "One decision, explained"):
+        assert words in story
+    for each in facts["strange"]:
+        assert each["what"] in story
+    assert "\x1b" not in story  # no colour, and no bar, where nobody looks at a terminal
+    assert "\r" not in story
+    assert "NOT OK" not in story
+
+
+def test_what_an_earlier_demo_left_is_replaced(told: tuple[dict[str, Any], str, Path]) -> None:
+    directory = told[2]
+    assert (directory / ".mainstay-demo").exists()
+    assert not (directory / "left-over.txt").exists()
 
 
 def test_a_directory_of_somebody_else_is_left_alone(tmp_path: Path) -> None:

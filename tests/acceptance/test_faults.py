@@ -47,6 +47,12 @@ def running_control(workspace: Workspace) -> int | None:
     return number
 
 
+def in_flight(up: tiny.Up) -> int:
+    """How many decisions the one worker has accepted and not answered."""
+    document = httpx.get(f"{up.url}/metrics", headers=up.headers).text
+    return int(document.partition("\nmainstay_worker_in_flight ")[2].split()[0])
+
+
 def until(holds: Callable[[], bool], seconds: float) -> bool:
     deadline = time.monotonic() + seconds
     while not holds():
@@ -60,9 +66,11 @@ def test_a_model_that_is_late_is_refused_at_the_deadline(tmp_path: Path) -> None
     workspace, token = tiny.make_served(tmp_path / "w", graph=tiny.probability_graph(slow_steps=60))
     with tiny.up(workspace, token) as up:
         begun = time.monotonic()
-        answer = post(up, {"input": GOOD, "deadline_ms": 40.5})
-        assert time.monotonic() - begun < 1, "the model alone takes more than two seconds"
-        assert answer.status_code == 504
+        answers = [post(up, {"input": GOOD, "deadline_ms": 40.5}) for _ in range(4)]
+        assert time.monotonic() - begun < 2, "the model alone takes more than two seconds"
+        # A busy disk may keep the record from being written in the time that is left: then there is no decision.
+        assert {answer.status_code for answer in answers} <= {503, 504}
+        answer = next(answer for answer in answers if answer.status_code == 504)
         assert answer.json()["reasons"][0]["code"] == "deadline_exceeded"
         assert find_entry(workspace.ledger, answer.json()["decision_id"]) is not None
         assert post(up, {"input": GOOD}).status_code == 200
@@ -103,9 +111,9 @@ def test_more_than_may_wait_are_told_to_come_back(tmp_path: Path) -> None:
     )
     with tiny.up(workspace, token) as up, ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda _: post(up, {"input": GOOD}), range(16)))
-        refused = [answer for answer in answers if answer.status_code == 503]
+        refused = [answer for answer in answers if answer.status_code == 429]
         assert refused
-        assert {answer.status_code for answer in answers} == {200, 503}
+        assert {answer.status_code for answer in answers} == {200, 429}
         assert refused[0].headers["retry-after"] == "1"
         assert refused[0].json()["type"] == "urn:mainstay:problem:overloaded"
 
@@ -132,10 +140,10 @@ def test_a_full_disk_gives_503_and_no_decision_until_there_is_room(tmp_path: Pat
 
 
 def test_a_drained_worker_answers_what_it_accepted(tmp_path: Path) -> None:
-    workspace, token = tiny.make_served(tmp_path / "w", graph=tiny.probability_graph(slow_steps=SLOW))
+    workspace, token = tiny.make_served(tmp_path / "w", graph=tiny.probability_graph(slow_steps=12))
     with tiny.up(workspace, token) as up, ThreadPoolExecutor(4) as pool:
         calls = [pool.submit(post, up, {"input": GOOD}) for _ in range(4)]
-        time.sleep(0.08)  # the calls are in the model now
+        assert until(lambda: in_flight(up) == 4, 10)
         os.kill(worker_ids(up)[0], signal.SIGTERM)
         decisions = [call.result().json() for call in calls]
         assert [each["outcome"] for each in decisions] == ["answered"] * 4
