@@ -1,4 +1,4 @@
-"""A workspace that serves the 30-feature breast-cancer model, for the benchmarks."""
+"""A workspace that serves the 30-feature breast-cancer model with everything switched on, for the benchmarks."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ owner:
 objects:
   input: measurements
   output: triage
+  outcome: diagnosis
 model:
   file: model/model.pkl
   kind: sklearn
@@ -34,7 +35,36 @@ output:
   probability: {take: probability, of_class: 1}
   benign: {take: threshold, of_class: 1}
 samples: samples.jsonl
+reference: {file: reference.jsonl, label: benign}
+min_confidence: 0.5
+when: {out_of_distribution: review, low_confidence: fallback}
+fallback:
+  - constant: {probability: 0.0, benign: false}
 deadline_ms: 1000
+limits: {queue_ms: 10}
+"""
+
+AUTHORITY = """\
+// Keys call, report and see what their scopes allow; people at the command line change and review.
+@id("keys-within-their-scopes")
+permit (
+  principal is Mainstay::Key,
+  action in [Mainstay::Action::"call", Mainstay::Action::"report", Mainstay::Action::"see"],
+  resource
+);
+@id("people-change-and-review")
+permit (
+  principal is Mainstay::Person,
+  action in [Mainstay::Action::"see", Mainstay::Action::"change", Mainstay::Action::"review"],
+  resource
+);
+// A policy that looks at every answer, so that its cost is measured.
+@id("answers-when-not-plainly-strange")
+permit (principal is Mainstay::Capability, action == Mainstay::Action::"answer", resource)
+when {
+  context has novelty && context.novelty.greaterThan(decimal("0.0001")) &&
+  context.output.probability.lessThanOrEqual(decimal("1.0"))
+};
 """
 
 TRAIN = """
@@ -46,7 +76,10 @@ model = GradientBoostingClassifier(n_estimators=100, random_state=0).fit(data.da
 pickle.dump(model, open(sys.argv[1], "wb"))
 names = [name.replace(" ", "_") for name in data.feature_names]
 rows = [dict(zip(names, map(float, row))) for row in data.data[:200]]
-json.dump({"rows": rows, "low": data.data.min(axis=0).tolist(), "high": data.data.max(axis=0).tolist()}, sys.stdout)
+known = [{"input": dict(zip(names, map(float, row))), "outcome": {"benign": bool(label)}}
+         for row, label in zip(data.data[100:], data.target[100:])]
+low, high = data.data.min(axis=0).tolist(), data.data.max(axis=0).tolist()
+json.dump({"rows": rows, "known": known, "low": low, "high": high}, sys.stdout)
 """
 
 
@@ -82,7 +115,9 @@ def make_fixture(directory: Path) -> Fixture:
     data = json.loads(trained.stdout)
     rows: list[dict[str, float]] = data["rows"]
     (folder / "samples.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (folder / "reference.jsonl").write_text("\n".join(map(json.dumps, data["known"])))
     (folder / "capability.yaml").write_text(DECLARATION)
+    (folder / "authority.cedar").write_text(AUTHORITY)
     (folder / "contract.odcs.yaml").write_text(json.dumps(_contract(rows, data["low"], data["high"])))
     version = record_registration(workspace, folder, "made by this benchmark").version
     record_promotion(workspace, CAPABILITY, version, "benchmark")
@@ -154,5 +189,10 @@ def _contract(rows: list[dict[str, float]], low: list[float], high: list[float])
         "schema": [
             {"name": "measurements", "logicalType": "object", "properties": measurements},
             {"name": "triage", "logicalType": "object", "properties": triage},
+            {
+                "name": "diagnosis",
+                "logicalType": "object",
+                "properties": [{"name": "benign", "logicalType": "boolean", "required": True}],
+            },
         ],
     }

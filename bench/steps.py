@@ -16,10 +16,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from fixture import CAPABILITY, Fixture, make_fixture
 
+from mainstay.authority.cases import AnswerCase
 from mainstay.authority.keys import load_key_ring
 from mainstay.catalog.releases import read_current
-from mainstay.decision.plan import compile_plan
+from mainstay.catalog.versions import open_version
+from mainstay.decision.plan import compile_release
 from mainstay.decision.record import Stamp, Verdict
+from mainstay.decision.runner import load_graph
 from mainstay.decision.types import DecideRequest
 from mainstay.ledger.journal import Place
 from mainstay.ledger.wal import Segment
@@ -49,7 +52,10 @@ def measure(fixture: Fixture, directory: Path) -> dict[str, float]:
     """Microseconds a decision, by step."""
     workspace = fixture.workspace
     verifier = load_verifier(workspace.keys)
-    plan = compile_plan(workspace, read_current(workspace.releases, CAPABILITY, verifier))
+    plan = compile_release(workspace, read_current(workspace.releases, CAPABILITY, verifier)).production
+    model = load_graph(open_version(workspace.versions, plan.digest), plan.declared)
+    assert plan.novelty is not None
+    assert plan.calibrator is not None
     ring = load_key_ring(workspace.access, verifier)
     body = json.dumps({"input": fixture.rows[0], "key": "case-17"}).encode()
     decode_call = msgspec.json.Decoder(DecideRequest).decode
@@ -65,6 +71,9 @@ def measure(fixture: Fixture, directory: Path) -> dict[str, float]:
         return b"".join(each.framed for each in made)
 
     framed = record(GROUP)
+    rows = [row] * GROUP
+    novelty, calibrate, authority = plan.novelty, plan.calibrator, plan.authority
+    cases = [AnswerCase(row, output, 0.75, 0.5, plan.digest, canary=False)] * GROUP
     broken = bytes(request.input).replace(b'"mean_radius"', b'"mean_radios"')
     return {
         "identify: look a key up by its hash (then cached)": microseconds(lambda: ring.identify(fixture.token)),
@@ -72,9 +81,12 @@ def measure(fixture: Fixture, directory: Path) -> dict[str, float]:
         "validate: 30 fields with bounds": microseconds(lambda: plan.decode(request.input)),
         "validate and take the values": microseconds(lambda: plan.values(plan.decode(request.input))),
         "(list every violation of a broken record)": microseconds(lambda: plan.violations(broken)),
-        "run: one row": microseconds(lambda: run_rows(plan.model, [row])),
-        f"run: {GROUP} rows": microseconds(lambda: run_rows(plan.model, [row] * GROUP), GROUP),
+        "run: one row": microseconds(lambda: run_rows(model, [row])),
+        f"run: {GROUP} rows": microseconds(lambda: run_rows(model, [row] * GROUP), GROUP),
         "guard: the output against its contract": microseconds(lambda: plan.check_output(output)),
+        f"guard: how strange the input is, {GROUP} rows": microseconds(lambda: novelty.p_values(rows), GROUP),
+        f"guard: calibrated confidence, {GROUP} rows": microseconds(lambda: calibrate([0.75] * GROUP), GROUP),
+        f"guard: a policy about the answer, {GROUP} rows": microseconds(lambda: authority.outside(cases), GROUP),
         f"record: leaf, body, answer, {GROUP} at once": microseconds(lambda: record(GROUP), GROUP),
         f"write and fdatasync, {GROUP} at once (wall)": microseconds(lambda: segment.append([framed], GROUP), GROUP),
     }
