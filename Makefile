@@ -33,7 +33,7 @@ test: $(VENV)/.dev ## every test: the fast ones first, then those that start rea
 
 .PHONY: bench
 bench: $(VENV)/.dev ## the figures of bench/README.md, measured here; wants a quiet machine
-	@for name in decisions steps ledger kills; do echo "-- bench/$$name.py"; $(BIN)/python bench/$$name.py || exit 1; done
+	@for name in decisions steps ledger kills ood overload; do echo "-- bench/$$name.py"; $(BIN)/python bench/$$name.py || exit 1; done
 
 .PHONY: lint
 lint: $(VENV)/.dev ## ruff: rules and format
@@ -54,6 +54,10 @@ format: $(VENV)/.dev ## let ruff rewrite the format and what it can fix
 	@$(BIN)/ruff format
 
 # A version must have been public for a week before it is taken: most poisoned packages are found within days.
+.PHONY: peers
+peers: $(VENV)/.dev ## Mainstay beside other model servers, each in an environment of its own; installs 2 GB
+	@$(BIN)/python bench/peers.py --tuned
+
 # Pins that still fit are kept; `make lock UPGRADE=--upgrade` looks for newer ones.
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --python $(BIN)/python --generate-hashes \
 	--no-annotate --exclude-newer "1 week" --custom-compile-command "make lock" $(UPGRADE)
@@ -69,7 +73,7 @@ lock: $(VENV)/.uv ## pin every dependency of pyproject.toml again; UPGRADE=--upg
 
 .PHONY: clean
 clean: ## remove .venv and every cache; what a workspace holds stays
-	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	@rm -rf $(VENV) .bench .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
 	@find src tests bench examples -name __pycache__ -type d -prune -exec rm -rf {} +
 	@echo "-- removed $(VENV) and caches"
 

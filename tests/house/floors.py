@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from typing import Final
 
-GROUND: Final = frozenset({"errors", "problems", "files", "locks", "workspace", "documents", "structs", "signing"})
+GROUND: Final = frozenset(
+    {"errors", "problems", "files", "locks", "workspace", "documents", "structs", "signing", "arrays"}
+)
 ROOT: Final = "mainstay"  # `mainstay/__init__.py`: the version, and nothing of ours
 
 _BELOW_KNOW: Final = GROUND | {"contract", "ledger", "capability"}
@@ -18,7 +20,7 @@ _BELOW_FACE: Final = _BELOW_WATCH | {"monitoring", ROOT}
 
 # A value is a package, or one module of it. Every package may import itself; the ground may import the ground.
 MAY_IMPORT: Final[dict[str, frozenset[str]]] = {
-    ROOT: frozenset(),
+    ROOT: frozenset({"client", "embedded"}),  # by name, when they are first asked for
     **dict.fromkeys(GROUND, GROUND),
     "contract": GROUND,
     "ledger": GROUND,
@@ -31,9 +33,12 @@ MAY_IMPORT: Final[dict[str, frozenset[str]]] = {
     "monitoring": _BELOW_WATCH,
     "server": _BELOW_FACE,
     "client": _BELOW_FACE,
+    "embedded": _BELOW_FACE | {"server", "client"},
     "cli": _BELOW_FACE | {"server", "client"},
 }
 
 # What answers calls: it must neither load nor need what only training, registering or steering needs.
 DATA_PLANE: Final = ("decision", "runtime", "server")
-NEVER_IN_THE_DATA_PLANE: Final = frozenset({"onnx", "pandas", "skl2onnx", "sklearn", "skops", "sqlalchemy", "sqlite3"})
+NEVER_IN_THE_DATA_PLANE: Final = frozenset(
+    {"lightgbm", "onnx", "onnxmltools", "pandas", "skl2onnx", "sklearn", "skops", "sqlalchemy", "sqlite3", "xgboost"}
+)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
+INSTALLED = ["base", "sklearn", "xgboost", "lightgbm", "demo", "dev"]  # where tests and benchmarks run
 LOCKS = ("runtime", "demo", "dev", "build", "bootstrap")
 
 
@@ -76,14 +77,22 @@ def test_every_dependency_is_explained_and_no_explanation_is_stale(
 def test_what_tests_and_benchmarks_import_is_declared(
     folder: str, declared: dict[str, set[str]], repository: Path
 ) -> None:
-    modules = read_modules(repository / folder, repository)
-    names = set().union(*(declared[place] for place in ("base", "sklearn", "demo", "dev")))
+    modules = [each for each in read_modules(repository / folder, repository) if each.path.name != "ood_peers.py"]
+    names = set().union(*(declared[place] for place in INSTALLED)) | peers_need(repository)
     local = {part for module in modules for part in module.name.split(".")} | {"mainstay"}
     hold(dependencies.undeclared_imports(modules, names, local))
 
 
+def peers_need(repository: Path) -> set[str]:
+    """What the peers that the benchmarks measure ask for, each in an environment of its own."""
+    files = repository.glob("bench/peers/*/requirements.in")
+    lines = [line for file in files for line in file.read_text("utf-8").splitlines()]
+    return {dependencies.normal_name(line) for line in lines if not line.startswith("#")}
+
+
 def test_what_the_source_imports_is_declared(modules: list[Module], declared: dict[str, set[str]]) -> None:
-    hold(dependencies.undeclared_imports(modules, declared["base"] | declared["sklearn"], {"mainstay"}))
+    names = set().union(*(declared[place] for place in ("base", "sklearn", "xgboost", "lightgbm")))
+    hold(dependencies.undeclared_imports(modules, names, {"mainstay"}))
 
 
 @pytest.mark.parametrize("name", LOCKS)
@@ -96,7 +105,7 @@ def test_every_locked_package_is_pinned_by_hash(name: str, repository: Path) -> 
     [
         ("runtime", ["base"]),
         ("demo", ["base", "sklearn", "demo"]),
-        ("dev", ["base", "sklearn", "demo", "dev"]),
+        ("dev", INSTALLED),
         ("build", ["build", "build-system"]),
         ("bootstrap", ["bootstrap"]),
     ],
