@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from mainstay.cli.init import create_workspace
 from mainstay.cli.versions import record_promotion, record_registration
@@ -70,9 +71,13 @@ when {
 TRAIN = """
 import pickle, json, sys
 from sklearn.datasets import load_breast_cancer
-from sklearn.ensemble import GradientBoostingClassifier
+from sklearn.ensemble import GradientBoostingClassifier, HistGradientBoostingClassifier
 data = load_breast_cancer()
-model = GradientBoostingClassifier(n_estimators=100, random_state=0).fit(data.data, data.target)
+if sys.argv[2] == "histogram":
+    model = HistGradientBoostingClassifier(max_iter=100, random_state=0)
+else:
+    model = GradientBoostingClassifier(n_estimators=100, random_state=0)
+model.fit(data.data, data.target)
 pickle.dump(model, open(sys.argv[1], "wb"))
 names = [name.replace(" ", "_") for name in data.feature_names]
 rows = [dict(zip(names, map(float, row))) for row in data.data[:200]]
@@ -104,14 +109,16 @@ class Fixture:
         return f"/v1/capabilities/{CAPABILITY}/decisions"
 
 
-def make_fixture(directory: Path) -> Fixture:
-    """Train, declare, register and promote; about five seconds."""
+def make_fixture(directory: Path, model: Literal["gradient", "histogram"] = "gradient") -> Fixture:
+    """Train, declare, register and promote; about five seconds.
+
+    `model` is which of scikit-learn's gradient boostings of 100 trees: plain, or over histograms.
+    """
     workspace, _, token = create_workspace(directory, "bench.example.com/decisions")
     folder = workspace.capabilities / CAPABILITY
     (folder / "model").mkdir(parents=True)
-    trained = subprocess.run(
-        [sys.executable, "-c", TRAIN, str(folder / "model" / "model.pkl")], check=True, capture_output=True, text=True
-    )
+    command = [sys.executable, "-c", TRAIN, str(folder / "model" / "model.pkl"), model]
+    trained = subprocess.run(command, check=True, capture_output=True, text=True)
     data = json.loads(trained.stdout)
     rows: list[dict[str, float]] = data["rows"]
     (folder / "samples.jsonl").write_text("\n".join(map(json.dumps, rows)))

@@ -6,7 +6,7 @@ their answer. Mainstay and a peer are measured pair by pair, because the speed o
 CPU is that of all processes of a server, user and system, per answered request. Nothing is timed before its answers are
 right.
 
-    python bench/peers.py [--only NAME]... [--tuned] [--pairs 3] [--seconds 3] [--json]
+    python bench/peers.py [--only NAME]... [--tuned] [--model histogram] [--pairs 3] [--seconds 3] [--json]
     python bench/peers.py --install       only make the environments
     python bench/peers.py --lock          pin peers/*/requirements.in again
 """
@@ -291,7 +291,7 @@ def main() -> int:
     measured: list[tuple[Peer, list[tuple[Run, Run]]]] = []
     failed = False
     with tempfile.TemporaryDirectory() as directory:
-        fixture = make_fixture(Path(directory) / "workspace")
+        fixture = make_fixture(Path(directory) / "workspace", given.model)
         expected = expected_probabilities(fixture)
         os.sched_setaffinity(0, {LOAD_CORE})
         for peer in chosen:
@@ -316,6 +316,9 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", action="append", default=[], choices=names, help="this peer; may be repeated")
     parser.add_argument("--tuned", action="store_true", help="also peers with what they offer for throughput")
+    parser.add_argument(
+        "--model", choices=["gradient", "histogram"], default="gradient", help="which gradient boosting"
+    )
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=3.0, help="of load in each run")
     parser.add_argument("--environments", type=Path, default=ROOT / ".bench", help="where the environments are made")

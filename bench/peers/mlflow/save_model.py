@@ -23,5 +23,8 @@ mlflow.sklearn.save_model(
     sys.argv[1],
     signature=ModelSignature(inputs=inputs, outputs=Schema([TensorSpec(np.dtype(np.float64), (-1, 2))])),
     pyfunc_predict_fn="predict_proba",
-    skops_trusted_types=["sklearn.tree._tree.Tree"],
+    skops_trusted_types=[
+        "sklearn.tree._tree.Tree",
+        "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    ],
 )
