@@ -40,5 +40,8 @@ MAY_IMPORT: Final[dict[str, frozenset[str]]] = {
 # What answers calls: it must neither load nor need what only training, registering or steering needs.
 DATA_PLANE: Final = ("decision", "runtime", "server")
 NEVER_IN_THE_DATA_PLANE: Final = frozenset(
-    {"lightgbm", "onnx", "onnxmltools", "pandas", "skl2onnx", "sklearn", "skops", "sqlalchemy", "sqlite3", "xgboost"}
+    {
+        *("duckdb", "lightgbm", "onnx", "onnxmltools", "pandas", "polars", "pyarrow", "skl2onnx", "sklearn", "skops"),
+        *("sqlalchemy", "sqlite3", "xgboost"),
+    }
 )
