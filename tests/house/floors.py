@@ -12,7 +12,7 @@ GROUND: Final = frozenset(
 )
 ROOT: Final = "mainstay"  # `mainstay/__init__.py`: the version, and nothing of ours
 
-_BELOW_KNOW: Final = GROUND | {"contract", "ledger", "capability"}
+_BELOW_KNOW: Final = GROUND | {"contract", "ledger", "lake", "capability"}
 _KNOW: Final = frozenset({"catalog", "runtime", "authority", "privacy"})
 _BELOW_ACT: Final = _BELOW_KNOW | _KNOW
 _BELOW_WATCH: Final = _BELOW_ACT | {"decision"}
@@ -24,6 +24,7 @@ MAY_IMPORT: Final[dict[str, frozenset[str]]] = {
     **dict.fromkeys(GROUND, GROUND),
     "contract": GROUND,
     "ledger": GROUND,
+    "lake": GROUND | {"ledger"},
     "capability": GROUND | {"contract"},
     "catalog": _BELOW_KNOW | {"runtime"},
     "runtime": GROUND | {"contract", "capability"},
@@ -42,6 +43,6 @@ DATA_PLANE: Final = ("decision", "runtime", "server")
 NEVER_IN_THE_DATA_PLANE: Final = frozenset(
     {
         *("duckdb", "lightgbm", "onnx", "onnxmltools", "pandas", "polars", "pyarrow", "skl2onnx", "sklearn", "skops"),
-        *("sqlalchemy", "sqlite3", "xgboost"),
+        *("deltalake", "sqlalchemy", "sqlite3", "xgboost"),
     }
 )
