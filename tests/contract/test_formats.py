@@ -153,6 +153,11 @@ def test_an_ipv6_address_has_no_zone() -> None:
         ("^[^]$", ["\n"], ["", "ab"]),
         ("[]", [], ["", "]"]),
         ("[\\]]", ["]"], ["\\"]),
+        ("^[+--]$", ["+", ",", "-"], ["."]),
+        ("^[--a]$", ["-", "A", "a"], ["+", "b"]),
+        ("^[a-c--z]$", ["b", "-", "Z"], ["+"]),
+        ("^[^-a]$", ["b"], ["-", "a"]),
+        ("^[a-]$", ["a", "-"], ["b"]),
     ],
 )
 def test_patterns_mean_what_they_mean_in_ecmascript(pattern: str, good: list[str], bad: list[str]) -> None:

@@ -129,6 +129,7 @@ def to_python(pattern: str) -> str:
 def _translate(body: str, *, multiline: bool) -> str:
     parts: list[str] = []
     in_class = False
+    expected = _ATOM_NEXT
     at = 0
     while at < len(body):
         char = body[at]
@@ -136,15 +137,20 @@ def _translate(body: str, *, multiline: bool) -> str:
         if char == "\\":
             taken = body[at : at + 2]
             parts.append(taken)
+            expected = _then(expected)
         elif in_class:
             in_class = char != "]"
-            parts.append("\\" + char if char in "[&|~" else char)  # set operations some day, to Python; not here
+            is_range = char == "-" and expected is _DASH_NEXT and body[at + 1 : at + 2] != "]"
+            # set operations some day, to Python; not here
+            parts.append("\\" + char if char in "[&|~" or (char == "-" and not is_range) else char)
+            expected = _END_NEXT if is_range else _then(expected)
         elif char == "[":
             in_class = True
             # ECMA: [] matches nothing and [^] anything; Python would take the bracket as a member
-            taken = next((empty for empty in ("[^]", "[]") if body.startswith(empty, at)), char)
-            in_class = taken == char
-            parts.append({"[]": r"(?!)", "[^]": r"[\s\S]"}.get(taken, "["))
+            taken = next((empty for empty in ("[^]", "[]", "[^") if body.startswith(empty, at)), char)
+            in_class = taken in {"[", "[^"}
+            parts.append({"[]": r"(?!)", "[^]": r"[\s\S]"}.get(taken, taken))
+            expected = _ATOM_NEXT
         elif char == "$" and not multiline:
             parts.append(r"\Z")
         elif body.startswith("(?<", at) and body[at + 3 : at + 4] not in {"=", "!", ""}:
@@ -154,3 +160,13 @@ def _translate(body: str, *, multiline: bool) -> str:
             parts.append(char)
         at += len(taken)
     return "".join(parts)
+
+
+# What comes next within brackets: a member, perhaps the dash of a range that begins with the last one, or its end.
+_ATOM_NEXT: Final = "atom"
+_DASH_NEXT: Final = "dash"
+_END_NEXT: Final = "end"
+
+
+def _then(expected: str) -> str:
+    return _ATOM_NEXT if expected is _END_NEXT else _DASH_NEXT

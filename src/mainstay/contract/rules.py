@@ -28,13 +28,16 @@ from mainstay.contract.formats import (
     timestamp_pattern,
     to_python,
 )
+from mainstay.contract.near_misses import NEAR_MISS, near_misses_of
+from mainstay.contract.own_rules import implementation_of
 from mainstay.contract.types import Options, Quality, Rule
-from mainstay.contract.values import count_fields, json_key, nested_deeper
+from mainstay.contract.values import count_fields, json_key, nested_deeper, show
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Sequence
 
     from mainstay.contract.formats import Moment
+    from mainstay.contract.near_misses import NearMisses
     from mainstay.contract.types import Property
 
 MAX_DEPTH: Final = 64  # levels of a record, itself the first
@@ -54,6 +57,8 @@ class Test(NamedTuple):
     expected: str
     holds: Callable[[Any], bool]
     at: str = ""  # the field below the value that it is about
+    given: Any = None  # what `holds` compares with; None where it cannot be said apart from it
+    said: Callable[[Any], str] | None = None  # what is expected of a value, where that shows more than `expected`
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,6 +73,7 @@ class Node:
     late: tuple[Test, ...] = ()  # what the type does not test, and guards of the fast path
     fields: tuple[tuple[str, Node], ...] | None = None  # of an object with declared properties
     items: Node | None = None
+    options: Options | None = None  # of a scalar, as declared
 
     @property
     def nullable_type(self) -> Any:
@@ -104,7 +110,7 @@ def compile_node(declared: Property, level: int, *, required: bool = False) -> N
         late = (_depth_guard(level), *tests)
         return Node(kind, required, masked, _PRESENT if required else Any, tests, late)
     made = _SCALARS[kind](kind, options, declared.quality, allowed)
-    return Node(kind, required, masked, made.type, tuple(made.tests), tuple(made.late))
+    return Node(kind, required, masked, made.type, tuple(made.tests), tuple(made.late), options=options)
 
 
 def is_classified(declared: Property) -> bool:
@@ -199,11 +205,11 @@ def _constrained(kind: Any, meta: dict[str, Any]) -> Any:
 
 
 def _at_least(rule: Rule, least: int, noun: str, size: Callable[[Any], int]) -> Test:
-    return Test(rule, f"at least {least} {noun}", lambda value: size(value) >= least)
+    return Test(rule, f"at least {least} {noun}", lambda value: size(value) >= least, given=least)
 
 
 def _at_most(rule: Rule, most: int, noun: str, size: Callable[[Any], int]) -> Test:
-    return Test(rule, f"at most {most} {noun}", lambda value: size(value) <= most)
+    return Test(rule, f"at most {most} {noun}", lambda value: size(value) <= most, given=most)
 
 
 # Values that are listed: the metric invalidValues, where none may be invalid
@@ -244,7 +250,7 @@ def _one_of(allowed: Iterable[list[Any]], normal: Callable[[Any], Any] = _same) 
         keys = frozenset(json_key(normal(value)) for value in values if value is not None)
         shown = json.dumps([value for value in values if value is not None], ensure_ascii=False)
         words = f"one of {shown if len(shown) <= 200 else shown[:199] + '…'}"
-        tests.append(Test("valid-values", words, _is_member(keys, normal)))
+        tests.append(Test("valid-values", words, _is_member(keys, normal), given=keys))
     return tuple(tests)
 
 
@@ -287,11 +293,23 @@ def _string(_: str, options: Options, quality: Sequence[Quality], allowed: list[
     if options.format == "ipv6":
         tests.append(Test("format", FORMAT_WORDS["ipv6"], is_ipv6))
         late.append(tests[-1])
+    for check in quality:
+        given_rule = implementation_of(check, NEAR_MISS)
+        if given_rule is not None:
+            tests.append(_near_misses(near_misses_of(given_rule)))
+            late.append(tests[-1])
     listed = _one_of(allowed)
     literal = _literal(allowed, str, [*tests, *listed])
     if literal is not None:
         return _Scalar(literal, [*tests, *listed], [])
     return _Scalar(_constrained(str, meta), [*tests, *listed], [*late, *listed])
+
+
+def _near_misses(made: NearMisses) -> Test:
+    def said(text: str) -> str:
+        return f"{show(made.nearest(text))}, or a text less like it"
+
+    return Test("near-miss", "a listed text, or one far from all of them", made.holds, given=made, said=said)
 
 
 def _pattern(text: str) -> Test:
@@ -301,7 +319,7 @@ def _pattern(text: str) -> Test:
 
 def _matches(rule: Rule, expected: str, pattern: str) -> Test:
     search = re.compile(pattern).search
-    return Test(rule, expected, lambda text: search(text) is not None)
+    return Test(rule, expected, lambda text: search(text) is not None, given=pattern)
 
 
 def _dated(kind: str, options: Options, _: Sequence[Quality], allowed: list[list[Any]]) -> _Scalar:
@@ -335,8 +353,8 @@ def _integer(_: str, options: Options, __: Sequence[Quality], allowed: list[list
     sign, bits = _WIDTHS[name]
     low, high = (0, 2**bits - 1) if sign == "u" else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
     tests = [
-        Test("minimum", f"at least {low} ({name})", lambda value: value >= low),
-        Test("maximum", f"at most {high} ({name})", lambda value: value <= high),
+        Test("minimum", f"at least {low} ({name})", lambda value: value >= low, given=low),
+        Test("maximum", f"at most {high} ({name})", lambda value: value <= high, given=high),
     ]
     tests += _limits(options, _same)
     late = []
@@ -351,7 +369,8 @@ def _integer(_: str, options: Options, __: Sequence[Quality], allowed: list[list
     if options.multiple_of is not None:
         # an integer is a multiple of p/q, in lowest terms, when it is one of p
         step = Fraction(repr(options.multiple_of)).numerator
-        tests.append(Test("multiple-of", f"a multiple of {options.multiple_of}", lambda value: value % step == 0))
+        words = f"a multiple of {options.multiple_of}"
+        tests.append(Test("multiple-of", words, lambda value: value % step == 0, given=step))
         if step <= _INT64[1]:
             meta["multiple_of"] = step
         else:
@@ -383,7 +402,9 @@ def _decimal(_: str, options: Options, __: Sequence[Quality], allowed: list[list
         step = Fraction(repr(options.multiple_of))
         words = f"a multiple of {options.multiple_of}"
         # of the decimals as they are written: 0.3 is a multiple of 0.1, which no quotient of doubles would say
-        late.append(Test("multiple-of", words, lambda value: (Fraction(repr(value)) / step).denominator == 1))
+        late.append(
+            Test("multiple-of", words, lambda value: (Fraction(repr(value)) / step).denominator == 1, given=step)
+        )
     late += _one_of(allowed, _double)
     return _Scalar(_constrained(float, _tightest(limits)), [*tests, *late], late)
 
@@ -420,7 +441,7 @@ def _limits(options: Options, read: Callable[[Any], Any]) -> list[Test]:
         ("exclusive-maximum", "less than", options.exclusive_maximum, operator.gt),
     )
     return [
-        Test(rule, f"{words} {bound}", partial(compare, read(bound)))
+        Test(rule, f"{words} {bound}", partial(compare, read(bound)), given=read(bound))
         for rule, words, bound, compare in bounds
         if bound is not None
     ]

@@ -304,7 +304,7 @@ class Contract(_Described, frozen=True, kw_only=True):
 
 
 Rule: TypeAlias = Literal[
-    "malformed",  # no JSON, or nested too deeply
+    "malformed",  # no JSON, or nested too deeply; in a CSV file, no row
     "not-an-object",  # JSON, and no object
     "unknown-field",
     "duplicate-key",  # a name occurs twice, and a value that a later one replaces breaks the contract
@@ -320,11 +320,15 @@ Rule: TypeAlias = Literal[
     "pattern",
     "format",
     "valid-values",
+    "near-miss",  # none of the listed texts, and nearly one of them
     "min-items",
     "max-items",
     "unique-items",
     "min-properties",
     "max-properties",
+    "functional-dependency",  # what other properties of the record settle by a table
+    "unique",  # this and the next are told of tables: one record does not show what others hold
+    "primary-key",
 ]
 RULES: tuple[Rule, ...] = get_args(Rule)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -11,10 +12,10 @@ import msgspec
 from mainstay.contract.rules import MAX_DEPTH
 from mainstay.contract.types import Violation
 from mainstay.contract.values import is_json, is_text, kind_of, nested_deeper, show
-from mainstay.documents import join, nearest, shorten
+from mainstay.documents import MAX_SHOWN, join, nearest, shorten
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from mainstay.contract.rules import Node
     from mainstay.contract.types import Rule
@@ -49,6 +50,18 @@ def find_violations(root: Node, value: Any) -> tuple[Violation, ...]:
     return tuple(walk.found)
 
 
+def find_in_fields(
+    fields: Iterable[tuple[str, Node]], known: Mapping[str, Node], record: dict[str, Any]
+) -> tuple[Violation, ...]:
+    """What `find_violations` says of a record in which only `fields`, and such as are not `known`, break rules.
+
+    The record, not nested too deeply, may leave the others out.
+    """
+    walk = _Walk()
+    walk.visit_fields(fields, known, record, "", masked=False)
+    return tuple(walk.found)
+
+
 def repeated_names(raw: bytes) -> tuple[Violation, ...]:
     """A violation for every name that occurs twice in one object of `raw`, which is JSON."""
     repeated: dict[str, None] = {}
@@ -80,23 +93,30 @@ class _Walk:
         """The violations of a value that is not null."""
         masked = masked or node.masked
         shown = MASKED if masked else None
-        if not _is_of_kind(node.kind, value):
+        if not is_of_kind(node, value):
             self._add(path, "type", _WORDS[node.kind], shown or show(value))
             return
-        tested = _as_tested(node, value)
+        tested = as_tested(node, value)
         for test in node.tests:
             if not test.holds(tested):
                 where = join(path, test.at) if test.at else path
-                self._add(where, test.rule, test.expected, "nothing" if test.at else shown or show(value))
+                expected = test.expected if test.said is None or masked else test.said(tested)
+                self._add(where, test.rule, expected, "nothing" if test.at else shown or show(value))
         if node.fields is not None:
-            self._visit_fields(node.fields, value, path, masked=masked)
+            self.visit_fields(node.fields, dict(node.fields), value, path, masked=masked)
         if node.items is not None:
             self._visit_items(node.items, value, path, masked=masked)
 
-    def _visit_fields(
-        self, fields: Sequence[tuple[str, Node]], value: dict[str, Any], path: str, *, masked: bool
+    def visit_fields(
+        self,
+        fields: Iterable[tuple[str, Node]],
+        known: Mapping[str, Node],
+        value: dict[str, Any],
+        path: str,
+        *,
+        masked: bool,
     ) -> None:
-        known = dict(fields)
+        """The violations of an object's `fields`, and of its members that are not `known`."""
         for name, node in fields:
             self._visit_member(node, value.get(name), present=name in value, path=join(path, name), masked=masked)
         for name in value:
@@ -117,14 +137,23 @@ class _Walk:
         elif node.required:
             self._add(path, "required", "a value", "null" if present else "nothing")
 
-    def _known_field(self, name: str, known: dict[str, Node]) -> str:
+    def _known_field(self, name: str, known: Mapping[str, Node]) -> str:
         self._suggested += 1
-        near = nearest(name, known) if self._suggested <= _MAX_SUGGESTIONS else None
+        near = None
+        if self._suggested <= _MAX_SUGGESTIONS and len(name) <= MAX_SHOWN:
+            near = _nearest(name, tuple(known))
         return f'a field of the contract (did you mean "{near}"?)' if near else "a field of the contract"
 
 
-def _is_of_kind(kind: str, value: Any) -> bool:
-    match kind:
+@lru_cache(maxsize=256)
+def _nearest(name: str, known: tuple[str, ...]) -> str | None:
+    """As `nearest`, which is slow; a table with a wrong column asks it once for each row."""
+    return nearest(name, known)
+
+
+def is_of_kind(node: Node, value: Any) -> bool:
+    """Whether a value that is not null is what the node's logicalType takes; what is below it aside, where declared."""
+    match node.kind:
         case "integer":
             return isinstance(value, int) and not isinstance(value, bool)
         case "number":
@@ -132,9 +161,9 @@ def _is_of_kind(kind: str, value: Any) -> bool:
         case "boolean":
             return isinstance(value, bool)
         case "object":
-            return isinstance(value, dict) and all(map(is_text, value))
+            return isinstance(value, dict) and (all(map(is_text, value)) if node.fields is not None else is_json(value))
         case "array":
-            return isinstance(value, list | tuple)
+            return isinstance(value, list | tuple) and (node.items is not None or is_json(value))
         case "any":
             return is_json(value)
         case _:
@@ -150,7 +179,7 @@ def _is_finite(value: Any) -> bool:
         return False
 
 
-def _as_tested(node: Node, value: Any) -> Any:
+def as_tested(node: Node, value: Any) -> Any:
     """The value as the fast path would test it: a number as a double, the items of an array as their types."""
     if node.kind == "number":
         return float(value)
