@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from typing import TYPE_CHECKING, Final
 
+import jsonschema
+import yaml
+
+from mainstay.capability.jsonschema import published_schema
 from mainstay.capability.load import Declared, load_capability
 from mainstay.errors import InvalidDocument
 
@@ -11,6 +16,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mainstay.problems import Problem
+
+_SCHEMA: Final = jsonschema.Draft202012Validator(json.loads(published_schema()))
 
 CAPABILITY = """\
 apiVersion: mainstay/v1
@@ -73,9 +80,11 @@ def write(folder: Path, capability: str = CAPABILITY, contract: str = CONTRACT) 
 
 def read(folder: Path) -> Declared | tuple[Problem, ...]:
     try:
-        return load_capability(folder)
+        declared = load_capability(folder)
     except InvalidDocument as invalid:
         return invalid.problems
+    _SCHEMA.validate(yaml.safe_load((folder / "capability.yaml").read_text()))  # which refuses nothing that loads
+    return declared
 
 
 def problems_of(folder: Path) -> list[str]:

@@ -29,14 +29,14 @@ TAKES: Final = {
 TENSOR_KEYS: Final = ("tensor", "column")  # of an output field; they say where in a tensor it stands
 
 FILE_KINDS: Final = ("onnx", "sklearn", "xgboost", "lightgbm")
-_NEEDED_BY: Final = {"file": FILE_KINDS, "call": ("python",), "remote": ("remote",)}  # and forbidden with any other
-_ALLOWED_WITH: Final = {
+NEEDED_BY: Final = {"file": FILE_KINDS, "call": ("python",), "remote": ("remote",)}  # and forbidden with any other
+ALLOWED_WITH: Final = {
     "features": (*FILE_KINDS, "remote"),
     "trusted_types": ("sklearn",),
     "confidence": ("python", "remote"),
 }
-_NEVER_ISOLATED: Final = ("onnx", "remote")
-_STATED: Final = ("python", "remote")  # kinds whose confidence is a property of the output
+NEVER_ISOLATED: Final = ("onnx", "remote")
+STATED: Final = ("python", "remote")  # kinds whose confidence is a property of the output
 
 
 def check_keys(place: Place, capability: Capability) -> None:
@@ -78,7 +78,7 @@ def check_input(place: Place, capability: Capability, taken: SchemaObject) -> No
 def check_output(place: Place, capability: Capability, given: SchemaObject) -> None:
     """Every property of the output comes from the model, by a way that fits its type and the model's kind."""
     kind, listed = capability.model.kind, place.at("output")
-    if capability.model.confidence is not None and kind in _STATED:
+    if capability.model.confidence is not None and kind in STATED:
         check_property(place.at("model", "confidence"), capability.model.confidence, given, "output", ("number",))
     if kind == "python":
         if capability.output:
@@ -147,19 +147,19 @@ def typed(declared: Property) -> str:
 
 def _check_model(place: Place, model: ModelSource) -> None:
     """Each kind has its own keys."""
-    for key, kinds in _NEEDED_BY.items():
+    for key, kinds in NEEDED_BY.items():
         if model.kind in kinds and getattr(model, key) is None:
             place.add(f"this key, which kind {model.kind} needs", "nothing", key)
-    for key, kinds in (_NEEDED_BY | _ALLOWED_WITH).items():
+    for key, kinds in (NEEDED_BY | ALLOWED_WITH).items():
         if model.kind not in kinds and getattr(model, key) not in (None, ()):
             belongs = f"no such key with kind {model.kind}; it belongs to {', '.join(kinds)}"
             place.add(belongs, describe(place.at(key).value.data), key)
-    if model.run == "isolated" and model.kind in _NEVER_ISOLATED:
+    if model.run == "isolated" and model.kind in NEVER_ISOLATED:
         place.add(f'"auto" with kind {model.kind}, which needs no isolated process', '"isolated"', "run")
 
 
 def _states_no_confidence(model: ModelSource) -> bool:
-    return model.kind in _STATED and model.confidence is None
+    return model.kind in STATED and model.confidence is None
 
 
 def _check_feature(place: Place, model: ModelSource, declared: Property) -> None:

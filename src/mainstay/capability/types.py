@@ -198,6 +198,12 @@ class Reference(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     false_alarms: Annotated[float, Meta(gt=0, le=0.2)] = 0.01  # share of ordinary calls called out of distribution
 
 
+class Retention(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How long the ledger keeps what may be erased of its records."""
+
+    bodies_days: Annotated[int, Meta(ge=1, le=36_500)] | None = None  # of decisions, outcomes and resolutions
+
+
 class Promise(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the pilot said it would do, and what is held against it in production."""
 
@@ -232,4 +238,5 @@ class Capability(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     breaker: Breaker = Breaker()
     limits: Limits = Limits()
     protect: dict[Classification, Literal["mask", "drop", "pseudonym"]] = {}
+    retention: Retention = Retention()
     promise: Promise = Promise()

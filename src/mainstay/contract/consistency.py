@@ -9,6 +9,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from mainstay.contract.formats import moment_reader, to_python
+from mainstay.contract.own_rules import check_object_rules, check_property_rules
 from mainstay.contract.standard import OPTIONS, logical_type, raw
 from mainstay.documents import describe, shorten
 
@@ -28,6 +29,7 @@ def check_contract(place: Place, _: Any) -> None:
 
 def check_object(place: Place, _: Any) -> None:
     _check_names(place, "properties", "property")
+    check_object_rules(place)
 
 
 def check_property(place: Place, _: Any) -> None:
@@ -41,6 +43,7 @@ def check_property(place: Place, _: Any) -> None:
         _check_lengths(options)
         _check_pattern(options.at("pattern"))
         _check_required(place, options.at("required"))
+    check_property_rules(place)
     for check in _each(place.at("quality")):
         if raw(check, "metric") == "invalidValues":
             _check_invalid_values(check.at("arguments"), kind)

@@ -207,8 +207,9 @@ def _check_references(place: Place) -> None:
 def _check_options(options: Place, kind: str | None) -> None:
     keys = options.value.data
     if kind is None:
-        if keys:
-            options.add("a logicalType beside them", "none")
+        for key in keys:
+            if key in _ANY_OPTION:
+                options.add("no such key without a logicalType", describe(key), key)
         return
     if kind not in OPTIONS:
         return  # told where the type is read

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from mainstay.contract.dependencies import compile_dependencies
 from mainstay.contract.jsonschema import object_schema
 from mainstay.contract.rules import Node, compile_fields, is_positional, record_struct
 from mainstay.contract.types import Violation
-from mainstay.contract.violations import RECORD, find_violations, repeated_names
+from mainstay.contract.violations import MAX_VIOLATIONS, RECORD, find_violations, repeated_names
 from mainstay.documents import join, shorten
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from msgspec import Raw, Struct
 
+    from mainstay.contract.dependencies import Dependencies
     from mainstay.contract.rules import Test
     from mainstay.contract.types import Property, SchemaObject
 
@@ -44,7 +46,8 @@ class ObjectValidator:
         self._declared = declared
         self._root = Node("object", required=True, masked=False, type=self.record_type, fields=nodes)
         self._decode = msgspec.json.Decoder(self.record_type).decode
-        self._late = _late_check(self._root, "")
+        self._dependencies = compile_dependencies(declared.quality, nodes)
+        self._late = _late_check(self._root, "", self._dependencies)
 
     def decode(self, raw: bytes | Raw) -> Struct:
         """The record in `raw`, its values in the order of `fields`.
@@ -85,7 +88,10 @@ class ObjectValidator:
 
     def check(self, value: Any) -> tuple[Violation, ...]:
         """Every rule that a decoded record breaks: a dict of None, bool, int, float, str, list and dict."""
-        return find_violations(self._root, value)
+        found = find_violations(self._root, value)
+        if self._dependencies is None or not isinstance(value, dict) or len(found) >= MAX_VIOLATIONS:
+            return found
+        return (*found, *self._dependencies.violations(value))
 
     def json_schema(self) -> dict[str, Any]:
         """The object in JSON Schema 2020-12, for documentation; `decode` is stricter where a schema has no words."""
@@ -104,7 +110,7 @@ def _maker(fields: tuple[str, ...]) -> Callable[..., Struct]:
     return msgspec.defstruct("Record", [(name, Any) for name in names], rename=rename, frozen=True, gc=False)
 
 
-def _late_check(node: Node, path: str) -> Callable[[Any], None] | None:
+def _late_check(node: Node, path: str, dependencies: Dependencies | None = None) -> Callable[[Any], None] | None:
     """The tests that the decoder does not make, below a node, as one function; None when it makes all."""
     checks: list[Callable[[Any], None]] = [_enforce(test, path) for test in node.late]
     for i, (name, child) in enumerate(node.fields or ()):
@@ -115,6 +121,8 @@ def _late_check(node: Node, path: str) -> Callable[[Any], None] | None:
         below = _late_check(node.items, f"{path}[...]")
         if below is not None:
             checks.append(_on_items(below))
+    if dependencies is not None:
+        checks.append(dependencies.check())
     if len(checks) <= 1:
         return checks[0] if checks else None
 

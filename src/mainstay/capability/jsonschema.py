@@ -1,0 +1,181 @@
+"""The JSON Schema (2020-12) of `capability.yaml`, for editors: made from the types, and from the rules that bind keys.
+
+It refuses nothing that is accepted when a folder is read. Reading refuses more: what hangs on the contract, on files or
+on two numbers has no words in a schema.
+"""
+
+from __future__ import annotations
+
+import re
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+from msgspec import inspect
+
+from mainstay.capability.checks import ALLOWED_WITH, NEEDED_BY, NEVER_ISOLATED, STATED, TENSOR_KEYS
+from mainstay.capability.ladder import RUNGS, TESTS
+from mainstay.capability.types import FILE_NAME, Capability
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+PUBLISHED: Final = "capability.schema.json"  # beside this module; a test holds it to what `make_schema` gives
+ID: Final = "urn:mainstay:schema:capability:v1"
+
+_KINDS: Final = tuple(kind for kinds in NEEDED_BY.values() for kind in kinds)  # each needs one key
+_LISTS: Final = frozenset({"features", "trusted_types", "rule", "one_of"})  # where an empty one is as good as none
+_NULL: Final = {"type": "null"}
+
+
+def published_schema() -> bytes:
+    """The schema as it comes with the package."""
+    return files("mainstay.capability").joinpath(PUBLISHED).read_bytes()
+
+
+def make_schema(meanings: Mapping[str, str]) -> dict[str, Any]:
+    """The schema, with what `meanings` says of each key of the declaration: `owner.team`, `fallback[].person`.
+
+    Raises KeyError when it says nothing of one.
+    """
+    (root,), parts = msgspec.json.schema_components((Capability,), ref_template="#/$defs/{name}")
+    for part in parts.values():
+        part["description"] = _one_line(part["description"])
+    _describe(parts, meanings)
+    for name, rules in _RULES.items():
+        parts[name]["allOf"] = [*rules()]
+    made = {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": ID, "title": FILE_NAME}
+    top = parts.pop(root["$ref"].rpartition("/")[2])
+    adapted: dict[str, Any] = _adapted({**made, **{key: top[key] for key in top if key != "title"}, "$defs": parts})
+    return adapted
+
+
+def encode_schema(schema: Mapping[str, Any]) -> bytes:
+    """As it is published: for people too, and the same each time."""
+    return msgspec.json.format(msgspec.json.encode(schema), indent=2) + b"\n"
+
+
+def _describe(parts: Mapping[str, Any], meanings: Mapping[str, str]) -> None:
+    for struct, path in _structs(inspect.type_info(Capability), ""):
+        described = parts[struct.cls.__name__]["properties"]
+        for field in struct.fields:
+            given = described[field.encode_name]
+            if "pattern" in given:  # which editors show where it does not match
+                given["patternErrorMessage"] = f"Expected {given['description']}."
+            given["description"] = meanings[f"{path}{field.encode_name}"]
+            if given.get("default") is None or isinstance(given["default"], dict):  # absent, or those of its own keys
+                given.pop("default", None)
+
+
+def _structs(kind: inspect.Type, path: str) -> Iterator[tuple[inspect.StructType, str]]:
+    """Every struct of the declaration, and the path of its keys, as the reference writes it."""
+    match kind:
+        case inspect.Metadata():
+            yield from _structs(kind.type, path)
+        case inspect.UnionType():
+            for member in kind.types:
+                yield from _structs(member, path)
+        case inspect.VarTupleType():
+            yield from _structs(kind.item_type, f"{path}[]")
+        case inspect.DictType():
+            yield from _structs(kind.value_type, f"{path}.NAME")
+        case inspect.StructType():
+            below = f"{path}." if path else ""
+            yield kind, below
+            for field in kind.fields:
+                yield from _structs(field.type, f"{below}{field.encode_name}")
+
+
+def _adapted(schema: Any) -> Any:
+    """In the regular expressions of JSON Schema, `$` is the end of the text."""
+    if isinstance(schema, dict):
+        made = {key: _adapted(value) for key, value in schema.items()}
+        if isinstance(made.get("pattern"), str):
+            made["pattern"] = made["pattern"].replace(r"\Z", "$")
+        return made
+    return [_adapted(item) for item in schema] if isinstance(schema, list | tuple) else schema
+
+
+def _one_line(text: str) -> str:
+    return re.sub(r"\s+", " ", text).strip()
+
+
+# Rules about several keys, which the types do not have: `checks` and `ladder` tell the same
+
+
+def _given(key: str) -> dict[str, Any]:
+    """The key is there, and says something."""
+    says = {"type": "array", "minItems": 1} if key in _LISTS else {"not": _NULL}
+    return {"required": [key], "properties": {key: says}}
+
+
+def _not_given(keys: Iterable[str]) -> dict[str, Any]:
+    return {"properties": {key: {"maxItems": 0} if key in _LISTS else _NULL for key in keys}}
+
+
+def _where(key: str, values: Iterable[Any], then: dict[str, Any]) -> dict[str, Any]:
+    return {"if": {"required": [key], "properties": {key: {"enum": [*values]}}}, "then": then}
+
+
+def _model_rules() -> Iterator[dict[str, Any]]:
+    """The model has the keys of its kind."""
+    for key, needing in NEEDED_BY.items():
+        yield _where("kind", needing, _given(key))
+    for key, having in (NEEDED_BY | ALLOWED_WITH).items():
+        yield _where("kind", [kind for kind in _KINDS if kind not in having], _not_given([key]))
+    yield {"properties": {"features": {"uniqueItems": True}}}
+    yield _where("kind", NEVER_ISOLATED, {"properties": {"run": {"const": "auto"}}})
+
+
+def _capability_rules() -> Iterator[dict[str, Any]]:
+    """Keys of the declaration that depend on the kind of model, or on an outcome."""
+    remote = {"take": {"const": "tensor"}}
+    elsewhere = {"additionalProperties": {"properties": remote}}
+    here = {"minProperties": 1, "additionalProperties": {"properties": {"take": {"not": remote["take"]}}}}
+    others = [kind for kind in _KINDS if kind not in {"python", "remote"}]
+    yield _where_model(["python"], {"properties": {"output": {"maxProperties": 0}}})
+    yield _where_model(["remote"], {"properties": {"output": elsewhere}})
+    yield _where_model(others, {"required": ["output"], "properties": {"output": here}})
+    confidence = {"properties": {"model": _given("confidence")}}
+    yield {"if": {**_model_of(STATED), "allOf": [_given("min_confidence")]}, "then": confidence}
+    outcome = {"properties": {"objects": _given("outcome")}}
+    for key, below in (("promise", "positive"), ("reference", "label")):
+        needs = {"type": "object", **_given(below)}
+        yield {"if": {"required": [key], "properties": {key: needs}}, "then": outcome}
+
+
+def _model_of(kinds: Iterable[str]) -> dict[str, Any]:
+    model = {"type": "object", "required": ["kind"], "properties": {"kind": {"enum": [*kinds]}}}
+    return {"required": ["model"], "properties": {"model": model}}
+
+
+def _where_model(kinds: Iterable[str], then: dict[str, Any]) -> dict[str, Any]:
+    return {"if": _model_of(kinds), "then": then}
+
+
+def _output_rules() -> Iterator[dict[str, Any]]:
+    """What says where in a tensor a value stands goes with a tensor."""
+    for key in TENSOR_KEYS:
+        yield {"if": {"required": [key]}, "then": {"properties": {"take": {"const": "tensor"}}}}
+
+
+def _rung_rules() -> Iterator[dict[str, Any]]:
+    """A rung says exactly one thing."""
+    yield {"oneOf": [_given(name) for name in RUNGS]}
+    yield {"properties": {"person": {"enum": [True, None]}}}
+
+
+def _condition_rules() -> Iterator[dict[str, Any]]:
+    """A condition has a test, and no other beside `missing: true`."""
+    yield {"anyOf": [_given(name) for name in TESTS]}
+    rest = [name for name in TESTS if name != "missing"]
+    yield _where("missing", [True], _not_given(rest))
+
+
+_RULES: Final = {
+    "Capability": _capability_rules,
+    "ModelSource": _model_rules,
+    "OutputField": _output_rules,
+    "Rung": _rung_rules,
+    "Condition": _condition_rules,
+}

@@ -1,0 +1,258 @@
+"""The published JSON Schema is the one of the types, and never refuses what a folder may declare."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+import sys
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jsonschema
+import pytest
+import yaml
+from hypothesis import HealthCheck, event, given, settings
+from hypothesis import strategies as st
+
+import tiny
+from capability.folders import CAPABILITY, CONTRACT, write
+from mainstay.capability import jsonschema as ours
+from mainstay.capability.load import load_capability
+from mainstay.capability.types import Capability
+from mainstay.cli.schemas import capability as print_schema
+from mainstay.errors import InvalidDocument
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+PAGE = REPOSITORY / "docs" / "reference" / "capability.md"
+FILE = REPOSITORY / "src" / "mainstay" / "capability" / ours.PUBLISHED
+
+
+def meanings() -> dict[str, str]:
+    """What the reference says of every key, without its links."""
+    found = re.findall(r"^\| `([^`]+)` \| [^|]+ \| [^|]+ \| ([^|]+) \|$", PAGE.read_text("utf-8"), re.MULTILINE)
+    return {key: re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", meaning) for key, meaning in found}
+
+
+@cache
+def validator() -> jsonschema.Draft202012Validator:
+    return jsonschema.Draft202012Validator(json.loads(FILE.read_bytes()))
+
+
+def told(declared: object) -> list[str]:
+    """What the schema says of a declaration."""
+    return [f"{each.json_path}: {each.message}" for each in validator().iter_errors(declared)]
+
+
+def loads(folder: Path) -> bool:
+    try:
+        load_capability(folder)
+    except InvalidDocument:
+        return False
+    return True
+
+
+def test_the_published_schema_is_that_of_the_types_and_of_the_reference() -> None:
+    assert ours.encode_schema(ours.make_schema(meanings())) == FILE.read_bytes(), (
+        "write it again: PYTHONPATH=tests python tests/capability/test_jsonschema.py"
+    )
+    jsonschema.Draft202012Validator.check_schema(validator().schema)
+
+
+def test_every_key_is_described(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+    print_schema()
+    schema = json.loads(capsysbinary.readouterr().out)
+    parts = [schema, *schema["$defs"].values()]
+    assert all(len(key["description"]) > 10 for part in parts for key in part["properties"].values())
+    assert {part["title"] for part in parts} > {"capability.yaml", "Rung"}
+    with pytest.raises(KeyError):
+        ours.make_schema({})
+
+
+def test_the_declarations_of_other_tests_are_accepted() -> None:
+    assert told(tiny.DECLARATION) == []
+
+
+def declared_folders() -> list[Path]:
+    found = [path.parent for top in ("examples", "bench") for path in (REPOSITORY / top).glob("**/capability.yaml")]
+    return [path for path in found if ".mainstay" not in path.parts]
+
+
+@pytest.mark.parametrize("folder", declared_folders(), ids=lambda path: path.name)
+def test_every_example_is_accepted(folder: Path) -> None:
+    assert told(yaml.safe_load((folder / "capability.yaml").read_text("utf-8"))) == []
+
+
+def test_the_examples_of_the_reference_are_accepted() -> None:
+    blocks = re.findall(r"^```yaml\n(.*?)^```", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    whole, in_trouble = map(yaml.safe_load, blocks[:2])
+    assert told(whole) == []
+    assert told(whole | in_trouble) == []
+
+
+# Declarations of each kind that a folder loads with, to be changed in one place.
+
+PLAIN: dict[str, Any] = yaml.safe_load(CAPABILITY)
+RICH: dict[str, Any] = PLAIN | {
+    "replaces": "a desk",
+    "min_confidence": 0.6,
+    "when": {"low_confidence": "fallback"},
+    "fallback": [
+        {"version": "previous"},
+        {"last_good": {"max_age_seconds": 60}},
+        {
+            "rule": [
+                {
+                    "when": [{"field": "delay", "above": 15}, {"field": "carrier", "one_of": ["EV"]}],
+                    "then": {"probability": 0.7, "late": True},
+                },
+                {"when": [{"field": "carrier", "missing": True}], "then": {"probability": 0.5, "late": False}},
+            ]
+        },
+        {"person": True},
+    ],
+    "breaker": {"failures": 0.25},
+    "limits": {"run_ms": 10},
+    "reference": {"file": "samples.jsonl", "label": "late"},
+}
+CALLED = {key: value for key, value in PLAIN.items() if key != "output"} | {
+    "model": {"kind": "python", "call": "predict.py:predict", "confidence": "probability"},
+    "min_confidence": 0.5,
+}
+AWAY = PLAIN | {
+    "model": {"kind": "remote", "remote": {"url": "http://models:8000", "model": "m"}, "features": ["delay"]},
+    "output": {"probability": {"take": "tensor", "column": 1}, "late": {"take": "tensor", "tensor": "late"}},
+}
+PICKLED = PLAIN | {
+    "model": {"kind": "sklearn", "file": "model/model.onnx", "features": ["delay"], "trusted_types": ["a.B"]}
+}
+DECLARATIONS: tuple[dict[str, Any], ...] = (PLAIN, RICH, CALLED, AWAY, PICKLED)
+VALUES: tuple[Any, ...] = (
+    *(None, True, False, 0, 1, -1, 0.5, 1.0, 10**9, "", "x", "delay", "late", "python", "onnx", "remote", "isolated"),
+    *("tensor", "label", "previous", "a/../b", "/x", "predict.py:predict", [], {}, ["delay"], ["delay", "delay"], [{}]),
+    *({"take": "tensor"}, {"x": 1}, {"url": "http://x", "model": "m"}, {"person": True}, [{"person": True}]),
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = write(tmp_path_factory.mktemp("declared"), CAPABILITY, CONTRACT)
+    (made / "predict.py").write_text("def predict(rows): ...\n")
+    return made
+
+
+def loads_as(folder: Path, declared: object) -> bool:
+    (folder / "capability.yaml").write_text(json.dumps(declared))
+    return loads(folder)
+
+
+@pytest.mark.parametrize("declared", DECLARATIONS, ids=["plain", "rich", "python", "remote", "sklearn"])
+def test_what_is_to_be_changed_loads_and_is_accepted_unchanged(declared: dict[str, Any], folder: Path) -> None:
+    assert loads_as(folder, declared)
+    assert told(declared) == []
+
+
+def spots(tree: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    yield path
+    below = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
+    for key, value in below:
+        yield from spots(value, (*path, key))
+
+
+KEYS = (
+    *Capability.__struct_fields__,
+    *("kind", "file", "call", "remote", "features", "trusted_types", "confidence", "run", "take", "tensor", "column"),
+    *("at", "of_class", "missing", "equals", "one_of", "above", "person", "constant", "rule", "version", "positive"),
+    *("label", "outcome", "extra", "", "then", "field"),
+)
+
+
+def change(tree: Any, data: st.DataObject) -> None:
+    """Take away, replace, or add one value somewhere."""
+    path = data.draw(st.sampled_from([*spots(tree)][1:]))
+    owner = tree
+    for part in path[:-1]:
+        owner = owner[part]
+    value = copy.deepcopy(data.draw(st.sampled_from(VALUES)))
+    match data.draw(st.sampled_from(("take", "replace", "add", "twice"))):
+        case "take":
+            del owner[path[-1]]
+        case "replace":
+            owner[path[-1]] = value
+        case "add" if isinstance(owner[path[-1]], dict):
+            owner[path[-1]][data.draw(st.sampled_from(KEYS))] = value
+        case _ if isinstance(owner[path[-1]], list) and owner[path[-1]]:
+            owner[path[-1]].append(copy.deepcopy(owner[path[-1]][0]))
+
+
+@settings(
+    max_examples=300,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(st.data())
+def test_what_the_schema_refuses_does_not_load(folder: Path, data: st.DataObject) -> None:
+    declared = copy.deepcopy(data.draw(st.sampled_from(DECLARATIONS)))
+    for _ in range(data.draw(st.integers(1, 2))):
+        change(declared, data)
+    found = told(declared)
+    event("refused" if found else "accepted")
+    if found:
+        assert not loads_as(folder, declared), found
+
+
+def broken(declared: dict[str, Any], where: str, value: Any) -> dict[str, Any]:
+    """The declaration with another value at `where`, a path with points."""
+    made = copy.deepcopy(declared)
+    *above, last = where.split(".")
+    owner: Any = made
+    for part in above:
+        owner = owner[int(part)] if part.isdigit() else owner[part]
+    owner[int(last) if last.isdigit() else last] = value
+    return made
+
+
+@pytest.mark.parametrize(
+    ("declared", "where", "value"),
+    [
+        (PLAIN, "model.kind", "python"),
+        (PLAIN, "model.kind", "remote"),
+        (PLAIN, "model.file", None),
+        (PLAIN, "model.call", "predict.py:predict"),
+        (PLAIN, "model.trusted_types", ["a.B"]),
+        (PLAIN, "model.run", "isolated"),
+        (PLAIN, "model.confidence", "probability"),
+        (PLAIN, "model.features", ["delay", "delay"]),
+        (PLAIN, "output", {}),
+        (PLAIN, "output.late", {"take": "tensor"}),
+        (PLAIN, "output.late", {"take": "threshold", "column": 1}),
+        (PLAIN, "objects.outcome", None),
+        (PLAIN, "fallback", [{}]),
+        (PLAIN, "fallback", [{"person": True, "version": "previous"}]),
+        (PLAIN, "fallback", [{"person": False}]),
+        (PLAIN, "samples", "../samples.jsonl"),
+        (PLAIN, "ownr", {}),
+        (RICH, "fallback.2.rule.0.when.0", {"field": "delay"}),
+        (RICH, "fallback.2.rule.0.when.0", {"field": "delay", "missing": True, "above": 1}),
+        (CALLED, "model.confidence", None),
+        (CALLED, "model.features", ["delay"]),
+        (CALLED, "output", {"late": {"take": "threshold"}}),
+        (AWAY, "output.late", {"take": "threshold"}),
+        (AWAY, "model.remote", None),
+    ],
+)
+def test_what_editors_should_mark_is_refused_by_the_schema_and_when_it_is_read(
+    declared: dict[str, Any], where: str, value: object, folder: Path
+) -> None:
+    changed = broken(declared, where, value)
+    assert told(changed)
+    assert not loads_as(folder, changed)
+
+
+if __name__ == "__main__":
+    FILE.write_bytes(ours.encode_schema(ours.make_schema(meanings())))
+    sys.stdout.write(f"{FILE.relative_to(REPOSITORY)} is written\n")
