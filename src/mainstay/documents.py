@@ -1,7 +1,8 @@
 """Reading declared files: bounded YAML with line numbers, turned into frozen types with every problem listed.
 
 What is read is the core schema of YAML 1.2, and of it only what JSON can say: `yes` and `2024-01-01` are strings, keys
-are strings, tags and merge keys are refused. Aliases are allowed and count as often as they are used.
+are strings, tags and merge keys are refused. Aliases are allowed and count as often as they are used. A value that
+begins with `TODO` is a question that nobody has answered, and so a problem.
 
 The events of the parser are read, not its node trees: composing a tree recurses, and may grow without bound, before
 anybody can count it.
@@ -35,6 +36,7 @@ MAX_PROBLEMS = 1_000  # of all files read together
 MAX_SHOWN = 80  # characters of a found value or of a key
 MAX_DIGITS = 40  # holds every 128-bit integer
 
+OPEN_QUESTION: Final = "TODO"  # what a value begins with that somebody still has to give
 WHOLE: Final = "the document"  # where a problem stands that concerns all of a file
 BROKEN: Final = object()  # the data of a value whose problem has been told
 
@@ -45,6 +47,8 @@ _INTEGER = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
 _NOT_FINITE = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_QUESTION = re.compile(rf"{OPEN_QUESTION}(?:[:\s]\s*(?P<question>.*))?", re.DOTALL)
+MAX_QUESTION = 400  # characters shown of it
 
 
 class Value(NamedTuple):
@@ -354,6 +358,11 @@ class _Builder:
 
     def _scalar(self, event: yaml.ScalarEvent) -> Any:
         text = event.value
+        question = _QUESTION.fullmatch(text)
+        if question is not None and (question["question"] or self._is_value_of_key()):
+            asked = shorten(" ".join((question["question"] or "").split()), MAX_QUESTION)
+            self.report(f"an answer to: {asked}" if asked else "an answer", OPEN_QUESTION)
+            return BROKEN
         if event.tag is not None:
             self.report("no tag", event.tag)
         elif _SURROGATE.search(text):
@@ -363,6 +372,10 @@ class _Builder:
         else:
             return self._resolve(text)
         return BROKEN
+
+    def _is_value_of_key(self) -> bool:
+        """Whether what stands here belongs to a key; an item of a list may be called `TODO` as a state is."""
+        return bool(self.stack) and self.stack[-1].is_mapping and self.stack[-1].has_key
 
     def _resolve(self, text: str) -> Any:
         """What an unquoted scalar means in the core schema (YAML 1.2.2, section 10.3.2)."""

@@ -122,7 +122,7 @@ def convert(request: Request, source: bytes) -> tuple[Reply, bytes]:
         directory = Path(private)
         (directory / request.source).write_bytes(source)
         (directory / REQUEST).write_bytes(msgspec.json.encode(request))
-        code, shown = _run(_CHILDREN[request.library], directory, request.limits.wall_seconds)
+        code, shown = run_child(_CHILDREN[request.library], directory, request.limits.wall_seconds)
         reply = _reply(directory / REPLY, code, shown)
         if isinstance(reply, NoForm):
             raise NotConverted(reply.reason)
@@ -154,8 +154,11 @@ def _tail(shown: bytes) -> str:
     return f"It printed:\n{text}" if text else ""
 
 
-def _run(child: str, directory: Path, wall_seconds: float) -> tuple[int, bytes]:
-    """The exit code of the child and the end of what it printed. Raises Failed when it takes too long."""
+def run_child(child: str, directory: Path, wall_seconds: float, work: str = "the conversion") -> tuple[int, bytes]:
+    """The exit code of the module `child`, run in `directory`, and the end of what it printed.
+
+    Raises Failed when `work`, which it does, takes too long.
+    """
     environment = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
     environment["PYTHONHASHSEED"] = "0"
     environment |= dict.fromkeys(("HOME", "TMPDIR"), str(directory))
@@ -184,7 +187,7 @@ def _run(child: str, directory: Path, wall_seconds: float) -> tuple[int, bytes]:
         os.close(reader)
     if not in_time:
         hint = _tail(shown) or "A model that is too large to convert runs as it is with `model.run: isolated`."
-        raise Failed(f"the conversion took longer than {wall_seconds:g} s and was stopped", hint=hint)
+        raise Failed(f"{work} took longer than {wall_seconds:g} s and was stopped", hint=hint)
     return process.wait(), shown
 
 

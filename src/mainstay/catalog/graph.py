@@ -69,6 +69,10 @@ class Graph:
     def output_names(self) -> tuple[str, ...]:
         return tuple(each.name for each in self._session.get_outputs())
 
+    def declared_inputs(self) -> list[tuple[str, str, list[Any]]]:
+        """The name, the type and the shape of every input, as ONNX Runtime says them."""
+        return [(each.name, each.type, list(each.shape)) for each in self._session.get_inputs()]
+
     @property
     def metadata(self) -> dict[str, str]:
         return dict(self._session.get_modelmeta().custom_metadata_map)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from mainstay.runtime.types import Row
 
 NATIVE_SUFFIXES = (".txt",)
-_PROBABILITIES = ("binary", "multiclass", "multiclassova", "cross_entropy")  # objectives
+PROBABILITIES = ("binary", "multiclass", "multiclassova", "cross_entropy")  # objectives
 
 
 class Booster:
@@ -44,7 +44,7 @@ class Booster:
         words = dump.get("objective", "").split()
         self.roles: tuple[Role, ...] = ("value",)
         self.classes: tuple[str | int | bool, ...] = ()
-        if words and words[0] in _PROBABILITIES:
+        if words and words[0] in PROBABILITIES:
             self.roles = ("probabilities",)
             self.classes = tuple(range(max(2, dump["num_class"])))
 

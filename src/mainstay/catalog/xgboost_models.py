@@ -37,6 +37,11 @@ _ROLES: dict[str, tuple[Role, ...]] = {  # by objective; a value where it is ano
 }
 
 
+def roles_of(objective: str) -> tuple[Role, ...]:
+    """What a booster of this objective answers."""
+    return _ROLES.get(objective, ("value",))
+
+
 class Booster:
     """A booster without scikit-learn's interface; it predicts with all of its trees, as XGBoost itself does."""
 
@@ -46,7 +51,7 @@ class Booster:
         self.columns = columns._replace(categories=_find_categories(booster, columns))
         learner = json.loads(booster.save_config())["learner"]
         count = max(2, int(learner["learner_model_param"]["num_class"]))
-        self.roles = _ROLES.get(learner["objective"]["name"], ("value",))
+        self.roles = roles_of(learner["objective"]["name"])
         self.classes: tuple[str | int | bool, ...] = () if "value" in self.roles else tuple(range(count))
 
     def answer(self, rows: Sequence[Row], *, rounded: bool = False) -> Answers:

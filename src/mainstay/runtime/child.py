@@ -119,9 +119,14 @@ def _load(
 
 def load_callable(model: IsolatedModel) -> Loaded:
     """The function that `model.call` names. Raises RefusedModel, and whatever its file raises when it is imported."""
-    file, _, name = (model.call or "").partition(":")
-    path = Path(model.folder, file)
-    sys.path.insert(0, model.folder)
+    return Loaded(_build_caller(import_function(model.folder, model.call or ""), model))
+
+
+def import_function(folder: str, call: str) -> Callable[[list[dict[str, Any]]], Any]:
+    """The function that `call` names, such as `predict.py:predict`, from a file of `folder`. Raises as above."""
+    file, _, name = call.partition(":")
+    path = Path(folder, file)
+    sys.path.insert(0, folder)
     # A file may have the name of a module that is loaded already, such as types.py.
     module_name = path.stem if path.stem not in sys.modules else f"model_{path.stem}"
     spec = importlib.util.spec_from_file_location(module_name, path)
@@ -130,13 +135,13 @@ def load_callable(model: IsolatedModel) -> Loaded:
     module = importlib.util.module_from_spec(spec)
     sys.modules[module_name] = module
     spec.loader.exec_module(module)
-    function = getattr(module, name, None)
+    function: Callable[[list[dict[str, Any]]], Any] | None = getattr(module, name, None)
     if not callable(function):
         known = [each for each, value in vars(module).items() if callable(value) and not each.startswith("_")]
         raise RefusedModel(
             f"{file} has no function {name!r}", f"It has: {', '.join(known[:20]) or 'no function'}. See model.call."
         )
-    return Loaded(_build_caller(function, model))
+    return function
 
 
 def _build_caller(
@@ -183,7 +188,7 @@ def _encoded(gave: Gave) -> msgspec.Raw:
         return msgspec.Raw(_ENCODER.encode(Fault(f"expected an output of JSON values: {_text(error)}")))
 
 
-def _plain(value: Any) -> Any:
+def plain_value(value: Any) -> Any:
     """A scalar or an array of numpy, or of a library that does as numpy does, as plain values."""
     tolist = getattr(value, "tolist", None)
     if tolist is None:
@@ -191,7 +196,7 @@ def _plain(value: Any) -> Any:
     return tolist()
 
 
-_ENCODER = msgspec.msgpack.Encoder(enc_hook=_plain)
+_ENCODER = msgspec.msgpack.Encoder(enc_hook=plain_value)
 
 
 def describe(error: BaseException, folder: str) -> str:
