@@ -1,8 +1,8 @@
 """The workspace's Ed25519 key (RFC 8032), and what is signed with it.
 
-A verifier is written as a C2SP signed-note verifier key: `name+hex(key id)+base64(0x01 || public key)`, with
-key id = SHA-256(name || 0x0A || 0x01 || public key)[:4]. Documents are signed as DSSE envelopes
-(https://github.com/secure-systems-lab/dsse, protocol 1.0.2).
+A verifier is written as a C2SP signed-note verifier key: `name+hex(key id)+base64(type || public key)`, with
+key id = SHA-256(name || 0x0A || type || public key)[:4]; the type of Ed25519 is 0x01. Documents are signed as DSSE
+envelopes (https://github.com/secure-systems-lab/dsse, protocol 1.0.2).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -30,7 +30,10 @@ from mainstay.errors import Damaged, Misuse
 from mainstay.files import sync_directory, write_all, write_atomic
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
+
+    from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
 PRIVATE_FILE = "signing.pem"
 PUBLIC_FILE = "signing.vkey"
@@ -49,6 +52,22 @@ def is_key_name(name: str) -> bool:
     )
 
 
+class Vkey(NamedTuple):
+    """A public key of any signature type of C2SP signed-note, with its name."""
+
+    name: str
+    kind: bytes  # the signature type, one byte
+    public_key: bytes
+
+    @property
+    def key_id(self) -> bytes:
+        """The four bytes that stand for the key in signatures."""
+        return sha256(self.name.encode() + b"\n" + self.kind + self.public_key).digest()[:4]
+
+    def __str__(self) -> str:
+        return f"{self.name}+{self.key_id.hex()}+{b64encode(self.kind + self.public_key).decode()}"
+
+
 class Verifier:
     """A public key and the name it goes by."""
 
@@ -60,13 +79,13 @@ class Verifier:
             raise Misuse(f"public key: expected {PUBLIC_KEY_BYTES} bytes, found {len(public_key)}")
         self.name = name
         self.public_key = public_key
-        self.key_id = sha256(name.encode() + b"\n" + ED25519 + public_key).digest()[:4]
+        self.key_id = Vkey(name, ED25519, public_key).key_id
         self._key = Ed25519PublicKey.from_public_bytes(public_key)
 
     @property
     def vkey(self) -> str:
         """The C2SP verifier key text."""
-        return f"{self.name}+{self.key_id.hex()}+{b64encode(ED25519 + self.public_key).decode()}"
+        return str(Vkey(self.name, ED25519, self.public_key))
 
     def verify(self, content: bytes, signature: bytes) -> bool:
         """Whether `signature` is this key's over `content`."""
@@ -100,17 +119,30 @@ class SigningKey:
 
 def parse_vkey(text: str) -> Verifier:
     """Read a C2SP verifier key. Raises Damaged when it is not one, or not of an Ed25519 key."""
+    found = split_vkey(text, {ED25519: PUBLIC_KEY_BYTES})
+    return Verifier(found.name, found.public_key)
+
+
+def split_vkey(text: str, sizes: Mapping[bytes, int]) -> Vkey:
+    """Read a C2SP verifier key of one of the signature types in `sizes`, each with the bytes of its public keys.
+
+    Raises Damaged when it is not one, is of another type, or names another key id than its own.
+    """
     parts = text.split("+", 2)  # base64 may hold a plus as well
     if len(parts) != 3:
         raise Damaged(f"verifier key: expected name+id+key, found {text[:80]!r}")
     name, key_id, encoded = parts
     material = decode_base64(encoded.encode("utf-8", "replace"), "verifier key")
-    if material[:1] != ED25519 or len(material) != 1 + PUBLIC_KEY_BYTES or not is_key_name(name):
-        raise Damaged("verifier key: expected a key name and an Ed25519 key of 32 bytes")
-    verifier = Verifier(name, material[1:])
-    if verifier.key_id.hex() != key_id:
-        raise Damaged(f"verifier key {name}: expected key id {verifier.key_id.hex()}, found {key_id[:80]!r}")
-    return verifier
+    found = Vkey(name, material[:1], material[1:])
+    if sizes.get(found.kind) != len(found.public_key) or not is_key_name(name):
+        types = " or ".join(f"{size} bytes behind type 0x{kind.hex()}" for kind, size in sizes.items())
+        raise Damaged(
+            f"verifier key: expected a key name and a key of {types},"
+            f" found {name[:80]!r}, {len(found.public_key)} bytes, type 0x{found.kind.hex()}"
+        )
+    if found.key_id.hex() != key_id:
+        raise Damaged(f"verifier key {name}: expected key id {found.key_id.hex()}, found {key_id[:80]!r}")
+    return found
 
 
 def decode_base64(encoded: bytes, what: str) -> bytes:
@@ -130,8 +162,14 @@ def create_signing_key(directory: Path, name: str, passphrase: bytes | None) -> 
     Raises Misuse when a key stands there already or the name is not allowed.
     """
     key = SigningKey(name, Ed25519PrivateKey.generate())
-    directory.mkdir(parents=True, exist_ok=True)
-    path = directory / PRIVATE_FILE
+    store_private_key(directory / PRIVATE_FILE, key.pem(passphrase))
+    write_atomic(directory / PUBLIC_FILE, key.verifier.vkey.encode() + b"\n")
+    return key
+
+
+def store_private_key(path: Path, pem: bytes) -> None:
+    """Write a private key durably, with mode 0600. Raises Misuse when a file stands there already."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except FileExistsError:
@@ -139,13 +177,11 @@ def create_signing_key(directory: Path, name: str, passphrase: bytes | None) -> 
             f"{path} exists already", hint="What it signed could no longer be checked if it were replaced."
         ) from None
     try:
-        write_all(descriptor, key.pem(passphrase))
+        write_all(descriptor, pem)
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    sync_directory(directory)
-    write_atomic(directory / PUBLIC_FILE, key.verifier.vkey.encode() + b"\n")
-    return key
+    sync_directory(path.parent)
 
 
 def load_signing_key(directory: Path, passphrase: bytes | None) -> SigningKey:
@@ -155,12 +191,26 @@ def load_signing_key(directory: Path, passphrase: bytes | None) -> SigningKey:
     """
     verifier = load_verifier(directory)
     path = directory / PRIVATE_FILE
+    private_key = read_private_key(path, passphrase)
+    if not isinstance(private_key, Ed25519PrivateKey):
+        raise Damaged(f"{path}: expected an Ed25519 key, found {type(private_key).__name__}")
+    key = SigningKey(verifier.name, private_key)
+    if key.verifier.public_key != verifier.public_key:
+        raise Damaged(f"{path} and {directory / PUBLIC_FILE}: expected the two halves of one key, found different keys")
+    return key
+
+
+def read_private_key(path: Path, passphrase: bytes | None, *, maker: str = "mainstay init") -> PrivateKeyTypes:
+    """The private key in a PKCS #8 file; `maker` is the command that makes one.
+
+    Raises Misuse when there is none or the passphrase is wrong or missing, Damaged when it is no such file.
+    """
     try:
         content = path.read_bytes()
     except FileNotFoundError:
-        raise Misuse(f"no signing key at {path}", hint="`mainstay init` makes one.") from None
+        raise Misuse(f"no signing key at {path}", hint=f"`{maker}` makes one.") from None
     try:
-        private_key = load_pem_private_key(content, passphrase or None)
+        return load_pem_private_key(content, passphrase or None)
     except TypeError:  # says cryptography when a passphrase is missing, or given for a key that is not encrypted
         expected, found = ("none", "one") if passphrase else ("one", "none")
         raise Misuse(
@@ -171,12 +221,6 @@ def load_signing_key(directory: Path, passphrase: bytes | None) -> SigningKey:
         if b"ENCRYPTED" in content:
             raise Misuse(f"{path}: wrong passphrase", hint=f"Set the right one in {PASSPHRASE_VARIABLE}.") from None
         raise Damaged(f"{path}: expected a PKCS #8 private key in PEM") from None
-    if not isinstance(private_key, Ed25519PrivateKey):
-        raise Damaged(f"{path}: expected an Ed25519 key, found {type(private_key).__name__}")
-    key = SigningKey(verifier.name, private_key)
-    if key.verifier.public_key != verifier.public_key:
-        raise Damaged(f"{path} and {directory / PUBLIC_FILE}: expected the two halves of one key, found different keys")
-    return key
 
 
 def load_verifier(directory: Path) -> Verifier:

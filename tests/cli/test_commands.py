@@ -189,7 +189,7 @@ def test_a_changed_copy_of_the_ledger_does_not_verify(shell: Shell, tmp_path: Pa
         str(workspace.ledger),
         "--public-key",
         public,
-        "--checkpoint",
+        "--against",
         str(kept),
     )
     assert shell.run(*words).returncode == 0
@@ -220,7 +220,11 @@ def test_every_command_shows_an_example_that_names_it(tmp_path: Path) -> None:
     for command in ("init", "validate", "register", "promote", "up", "decide", "outcomes", "status", "explain", "demo"):
         assert command in top
         assert f"Example: mainstay {command}" in shell.run(command, "--help").stdout
-    for words in (("ledger", "verify"), ("key", "create"), ("key", "list"), ("key", "revoke")):
+    for words in (
+        *(("ledger", "verify"), ("ledger", "anchor")),
+        *(("witness", "init"), ("witness", "add-log"), ("witness", "serve")),
+        *(("key", "create"), ("key", "list"), ("key", "revoke")),
+    ):
         assert f"Example: mainstay {' '.join(words)}" in shell.run(*words, "--help").stdout
 
 

@@ -107,6 +107,25 @@ def fork(run: Callable[[], object]) -> int:
         os._exit(status)
 
 
+def die_at(step: int) -> None:
+    """From now on, end this process in front of its `step`th call that opens, changes or syncs something."""
+    left = [step]
+
+    def counted(name: str) -> None:
+        real = getattr(os, name)
+
+        def call(*arguments: object, **options: object) -> object:
+            left[0] -= 1
+            if left[0] < 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return real(*arguments, **options)
+
+        setattr(os, name, call)
+
+    for name in ("open", "write", "fsync", "link", "unlink", "mkdir", "rename", "replace"):
+        counted(name)
+
+
 def reap(child: int) -> bool:
     """Wait for a child; whether it ended by itself, in order. Fails when it failed; False when it was killed."""
     _, status = os.waitpid(child, 0)

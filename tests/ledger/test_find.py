@@ -1,8 +1,13 @@
 from __future__ import annotations
 
+import json
+import sqlite3
 from typing import TYPE_CHECKING
 
-from ledger.samples import Writer, fork, make_entry, reap, seal
+import pytest
+
+from ledger.samples import Writer, fork, make_entry, reap, seal, write_segment
+from mainstay.errors import Damaged
 from mainstay.ledger.entry import format_id, parse_id
 from mainstay.ledger.find import append_change, find_entry
 from mainstay.ledger.wal import End, SegmentReader, is_live, segments
@@ -78,3 +83,34 @@ def test_a_change_is_recorded_durably_in_a_closed_segment_of_its_own(tmp_path: P
     found = find_entry(tmp_path, entry_id)
     assert found is not None
     assert found.entry == made[0]
+
+
+def test_an_entry_that_was_changed_is_not_handed_out(tmp_path: Path) -> None:
+    entries = write_segment(tmp_path, 300)
+    seal(tmp_path)
+    wanted = json.loads(entries[7].leaf)["id"]
+    assert find_entry(tmp_path, wanted) == (entries[7], 7)
+    for name, part in (("tile/entries/000", entries[7].leaf), ("bodies/000", entries[7].body)):
+        path = tmp_path / name
+        content = path.read_bytes()
+        changed = bytearray(content)
+        changed[content.index(part) + len(part) - 3] ^= 1
+        path.write_bytes(changed)
+        with pytest.raises(Damaged, match="entry 7 was changed"):
+            find_entry(tmp_path, wanted)
+        path.write_bytes(content)
+    assert find_entry(tmp_path, wanted) is not None
+
+
+def test_an_index_that_leads_astray_is_seen(tmp_path: Path) -> None:
+    entries = write_segment(tmp_path, 20)
+    seal(tmp_path)
+    wanted = json.loads(entries[7].leaf)["id"]
+    assert find_entry(tmp_path, wanted) is not None
+    database = sqlite3.connect(tmp_path / "index.db")
+    with database:
+        database.execute("UPDATE runs SET first_sequence = first_sequence + 1")
+        database.execute("UPDATE decisions SET id = ? WHERE sequence = 8", (wanted,))
+    database.close()
+    with pytest.raises(Damaged, match="as the index says, found another"):
+        find_entry(tmp_path, wanted)

@@ -9,17 +9,27 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from mainstay.catalog.releases import history
 from mainstay.cli.common import DEFAULT, Common, err, out, print_json, read_bounded, require_sight
+from mainstay.cli.erase import erasure_facts, erasure_rows
+from mainstay.cli.explained import Step, capability_seen, change_facts, is_proven, step_lines, steps_of
 from mainstay.cli.review import resolution_facts
 from mainstay.errors import Misuse
+from mainstay.ledger.anchored import Against
+from mainstay.ledger.anchors import FileSource
+from mainstay.ledger.erasure import erasure_of
 from mainstay.ledger.find import find_entry
 from mainstay.ledger.index import Index
 from mainstay.ledger.log import Log
 from mainstay.ledger.reviews import ReviewQueue
+from mainstay.ledger.sources import configured_sources, open_source
+from mainstay.ledger.state import WITNESSED_FILE
+from mainstay.ledger.trust_policy import MAX_POLICY_BYTES, parse_policy
 from mainstay.ledger.verify import Report, verify_ledger
 from mainstay.signing import load_verifier, parse_vkey
 
 if TYPE_CHECKING:
     from mainstay.ledger.find import Found
+    from mainstay.ledger.trust_policy import TrustPolicy
+    from mainstay.signing import Verifier
     from mainstay.workspace import Workspace
 
 MAX_NOTE_BYTES = 1 << 20
@@ -29,21 +39,32 @@ def verify(
     *,
     directory: Annotated[Path | None, Parameter(help="A copy of a ledger; by default the workspace's own.")] = None,
     public_key: Annotated[Path | None, Parameter(help="The signing.vkey to trust; by default the workspace's.")] = None,
-    checkpoint: Annotated[
-        Path | None, Parameter(help="A checkpoint kept elsewhere, which the log must extend.")
+    against: Annotated[
+        list[str] | None,
+        Parameter(
+            help="Checkpoints kept elsewhere, which the log must extend: a file, directory, git repository or URL;"
+            " repeat for several. By default all that the workspace has configured.",
+            negative="",
+        ),
+    ] = None,
+    policy: Annotated[
+        Path | None, Parameter(help="A trust policy: one of these checkpoints must have the cosignatures it asks for.")
     ] = None,
     common: Common = DEFAULT,
 ) -> int:
     """Read the whole ledger again: every record, every hash, every signature. Names the first bad place.
 
-    Example: mainstay ledger verify --checkpoint kept/checkpoint
+    Example: mainstay ledger verify --against kept/checkpoint
     """
     ledger = common.open().ledger if directory is None else directory
     if public_key is None:
         verifier = load_verifier(common.open().keys)
     else:
         verifier = parse_vkey(read_bounded(public_key, MAX_NOTE_BYTES).decode("utf-8", "replace").strip())
-    kept = None if checkpoint is None else read_bounded(checkpoint, MAX_NOTE_BYTES)
+    if against or directory is not None:
+        held_to = _held_to(against or [], policy, ledger)
+    else:
+        held_to = _held_to_all(common.open(), policy, verifier)
     with Progress(
         TextColumn("verifying"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=err, transient=True
     ) as bar:
@@ -52,13 +73,33 @@ def verify(
             ledger,
             verifier,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
-            kept_checkpoint=kept,
+            against=held_to,
         )
     if common.json:
         print_json(report)
     else:
         show_report(report)
     return 0 if report.ok else 1
+
+
+def _held_to(named: list[str], policy: Path | None, ledger: Path) -> Against:
+    """What was named; where nothing was, the checkpoint that `policy` says whether witnesses have cosigned."""
+    sources = [open_source(each) for each in named]
+    witnessed = ledger / WITNESSED_FILE
+    if not sources and policy is not None and witnessed.exists():
+        sources.append(FileSource(witnessed, outside=False))
+    return Against(tuple(sources), _read_policy(policy), must_be_cosigned=policy is not None)
+
+
+def _held_to_all(workspace: Workspace, policy: Path | None, verifier: Verifier) -> Against:
+    """All that a workspace has configured; what cannot be reached now is no finding."""
+    sources, configured = configured_sources(workspace, verifier)
+    trusted = _read_policy(policy) or configured
+    return Against(tuple(sources), trusted, must_be_read=False, must_be_cosigned=policy is not None)
+
+
+def _read_policy(path: Path | None) -> TrustPolicy | None:
+    return None if path is None else parse_policy(read_bounded(path, MAX_POLICY_BYTES), str(path))
 
 
 def show_report(report: Report) -> None:
@@ -79,8 +120,9 @@ def explain(entry_id: str, /, *, common: Common = DEFAULT) -> None:
     """
     workspace = common.open()
     explained = explain_entry(workspace, entry_id)
-    if "capability" in explained["entry"]:
-        require_sight(workspace, explained["entry"]["capability"])
+    seen = capability_seen(workspace, explained["entry"], explained["body"])
+    if seen is not None:
+        require_sight(workspace, seen)
     if common.json:
         print_json(explained)
     else:
@@ -96,8 +138,12 @@ def explain_entry(workspace: Workspace, entry_id: str) -> dict[str, Any]:
     leaf = msgspec.json.decode(found.entry.leaf)
     body = msgspec.json.decode(found.entry.body) if found.entry.body else None
     explained = {"entry": leaf, "body": body, "evidence": _evidence(workspace, found)}
+    erasure = None if found.sequence is None else erasure_of(workspace.ledger, found.sequence)
+    if erasure is not None:
+        explained["erasure"] = erasure_facts(erasure)
     if leaf["kind"] != "decision":
         return explained
+    explained["steps"] = [each._asdict() for each in steps_of(leaf, body, sequence=found.sequence)]
     explained["in_force"] = next(
         (
             msgspec.to_builtins(release)
@@ -108,7 +154,7 @@ def explain_entry(workspace: Workspace, entry_id: str) -> dict[str, Any]:
     )
     with Index(workspace.ledger) as index:
         index.catch_up(Log(workspace.ledger))
-        reported = index.outcomes_of(entry_id, leaf["capability"], None if body is None else body["key"])
+        reported = index.outcomes_of(leaf["id"], leaf["capability"], None if body is None else body["key"])
     explained["outcomes"] = [
         {"observed_at": each.observed_at, "outcome": msgspec.json.decode(each.outcome), "entry": each.sequence}
         for each in reported
@@ -128,6 +174,7 @@ def _evidence(workspace: Workspace, found: Found) -> dict[str, Any]:
         "leaf_hash": found.entry.leaf_hash.hex(),
         "log": workspace.settings.log,
         "log_size": None if checkpoint is None or not sealed else checkpoint.size,
+        "proven": is_proven(workspace, found),
     }
 
 
@@ -137,12 +184,20 @@ def explanation_lines(explained: dict[str, Any]) -> list[str]:
     facts: list[tuple[str, Any]] = [("id", leaf["id"]), ("recorded", leaf["at"])]
     if leaf["kind"] == "decision":
         facts += _decision_facts(leaf, body, explained)
+    elif leaf["kind"] == "change":
+        facts += change_facts(leaf, explained["body"])
     else:
         facts += [(name, value) for name, value in leaf.items() if name not in ("id", "at", "body")]
         facts += list(body.items())
+    if "erasure" in explained:
+        facts = [fact for fact in facts if fact[1] is not None] + erasure_rows(explained["erasure"])
     place = f"entry {evidence['sequence']} of {evidence['log_size']}" if evidence["sealed"] else "not sealed yet"
+    if evidence["proven"] is False:
+        place += ", BUT ITS SIGNED CHECKPOINT DOES NOT COVER IT: run `mainstay ledger verify`;"
     facts += [("evidence", f"{place} in {evidence['log']}"), ("leaf", evidence["leaf_hash"])]
-    return [f"{name:<12} {value if isinstance(value, str) else _compact(value)}" for name, value in facts]
+    lines = [f"{name:<12} {value if isinstance(value, str) else _compact(value)}" for name, value in facts]
+    steps = step_lines([Step(**each) for each in explained.get("steps", ())])
+    return [*lines, "", *steps] if steps else lines
 
 
 def _decision_facts(leaf: dict[str, Any], body: dict[str, Any], explained: dict[str, Any]) -> list[tuple[str, Any]]:
@@ -176,7 +231,7 @@ def _decision_facts(leaf: dict[str, Any], body: dict[str, Any], explained: dict[
         facts += resolution_facts(explained["resolutions"])
     later = explained.get("outcomes") or []
     facts += [("came of it", f"{_compact(each['outcome'])} at {each['observed_at']}") for each in later]
-    if not later:
+    if not later and "erasure" not in explained:
         facts.append(("came of it", "not reported yet"))
     return facts
 

@@ -8,6 +8,7 @@ from cyclopts import Parameter
 
 from mainstay.authority.keys import ALL_CAPABILITIES, VERBS, create_key
 from mainstay.cli.common import API_KEY_VARIABLE, out, passphrase, print_json, record_change
+from mainstay.cli.settings_record import remember_settings, settings_of
 from mainstay.errors import Misuse
 from mainstay.files import write_atomic
 from mainstay.privacy.pseudonym import create_pseudonym_key
@@ -77,6 +78,8 @@ def create_workspace(directory: Path, log: str = "") -> tuple[Workspace, str, st
     write_atomic(root / SETTINGS_FILE, _SETTINGS.format(log=name).encode())
     workspace = open_workspace(root, {})
     made, token = create_key(workspace.access, key, name=FIRST_KEY, capabilities=[ALL_CAPABILITIES], verbs=list(VERBS))
-    record_change(workspace, "workspace.created", name, "mainstay init", {"public_key": key.verifier.vkey})
+    details = {"public_key": key.verifier.vkey, "settings": settings_of(workspace)}
+    record_change(workspace, "workspace.created", name, "mainstay init", details)
+    remember_settings(workspace)
     record_change(workspace, "key.created", made.id, "mainstay init", {"name": made.name, "verbs": made.verbs})
     return workspace, made.id, token

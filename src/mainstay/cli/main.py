@@ -20,6 +20,7 @@ INTERRUPTED = 130  # what a shell reports for a process that SIGINT ended
 # Where each command stands, and its line in the list of commands, which is shown without importing them all.
 COMMANDS: dict[tuple[str, ...], tuple[str, str]] = {
     ("init",): ("mainstay.cli.init:init", "Make a workspace: settings, a signing key, the first API key."),
+    ("new",): ("mainstay.cli.new:new", "Draft a capability folder from a model and a sample of its data."),
     ("validate",): ("mainstay.cli.versions:validate", "List every problem of a capability folder, with file and line."),
     ("register",): ("mainstay.cli.versions:register", "Make an immutable version of a capability folder."),
     ("promote",): ("mainstay.cli.versions:promote", "Put a version into production."),
@@ -32,6 +33,8 @@ COMMANDS: dict[tuple[str, ...], tuple[str, str]] = {
     ("outcomes",): ("mainstay.cli.calls:outcomes", "Report what came of decisions."),
     ("status",): ("mainstay.cli.status:status", "How it is going."),
     ("explain",): ("mainstay.cli.evidence:explain", "One decision: who asked, what was in force, how it ended."),
+    ("replay",): ("mainstay.cli.replay:replay", "Run recorded decisions again: is the output the same?"),
+    ("erase",): ("mainstay.cli.erase:erase", "Destroy the bodies of a person's decisions; every proof still verifies."),
     ("demo",): ("mainstay.cli.demo:demo", "The whole story on real flights, in about a minute."),
     ("review", "list"): ("mainstay.cli.review:list_reviews", "List what waits for a person."),
     ("review", "show"): (
@@ -39,20 +42,45 @@ COMMANDS: dict[tuple[str, ...], tuple[str, str]] = {
         "One decision that waits: its input, what was proposed, and why.",
     ),
     ("review", "resolve"): ("mainstay.cli.review:resolve_review", "Accept, change or reject it."),
+    ("contract", "check"): ("mainstay.cli.contracts:check", "Hold data to every rule of a contract."),
+    ("contract", "diff"): (
+        "mainstay.cli.contract_changes:diff",
+        "What changed between two versions of a contract, and whom it breaks.",
+    ),
+    ("schema", "capability"): ("mainstay.cli.schemas:capability", "Print the JSON Schema of capability.yaml."),
     ("authority", "schema"): ("mainstay.cli.authority:schema", "Print the Cedar schema of a capability folder."),
     ("authority", "check"): ("mainstay.cli.authority:check", "List every problem of a folder's authority.cedar."),
     ("ledger", "verify"): (
         "mainstay.cli.evidence:verify",
         "Read the whole ledger again, and name the first bad place.",
     ),
+    ("ledger", "prove"): ("mainstay.cli.proofs:prove", "Write a proof that an entry is in the log."),
+    ("ledger", "check-proof"): ("mainstay.cli.proofs:check_proof", "Check a proof with nothing but a public key."),
+    ("ledger", "checkpoint"): ("mainstay.cli.proofs:checkpoint", "Print or keep the log's signed checkpoint."),
+    ("ledger", "anchor"): (
+        "mainstay.cli.anchors:anchor",
+        "Publish the checkpoint to every witness and anchor now.",
+    ),
+    ("witness", "init"): ("mainstay.cli.witness:init_witness", "Make a witness for logs of others."),
+    ("witness", "add-log"): ("mainstay.cli.witness:add_witness_log", "Let a witness cosign a log."),
+    ("witness", "serve"): ("mainstay.cli.witness:serve", "Cosign checkpoints over HTTP."),
+    ("ledger", "archive"): ("mainstay.cli.archive:archive", "Copy the oldest entries to a place of their own."),
+    ("ledger", "update-archive"): (
+        "mainstay.cli.archive:update_archive",
+        "Erase in an archive what has been erased in the ledger.",
+    ),
+    ("ledger", "reindex"): ("mainstay.cli.archive:reindex", "Make the index of the ledger anew."),
     ("key", "create"): ("mainstay.cli.keys:create_key", "Make an API key; its token is shown once."),
     ("key", "list"): ("mainstay.cli.keys:list_key", "List every key."),
     ("key", "revoke"): ("mainstay.cli.keys:revoke_key", "Refuse a key from now on."),
 }
 GROUPS = {
     "authority": "What a capability may do, and who may do what with it.",
+    "contract": "What data must be, and what their contracts promise.",
+    "schema": "Schemas for editors.",
     "review": "Decisions that wait for a person.",
     "ledger": "The evidence itself.",
+    "witness": "Cosigning the logs of others, on a machine of its own.",
     "key": "Who may call, and what they may do.",
 }
 

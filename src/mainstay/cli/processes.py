@@ -10,9 +10,12 @@ from cyclopts import Parameter
 
 from mainstay.catalog.releases import capabilities_with_releases
 from mainstay.cli.common import API_KEY_VARIABLE, DEFAULT, Common, err, out, signing_key
+from mainstay.cli.settings_record import record_settings
+from mainstay.decision.retention import DeclaredRetention
+from mainstay.lake.upkeep import keep_exported
 from mainstay.ledger.upkeep import keep_sealed
+from mainstay.server.life import end_with_parent, set_up_logging
 from mainstay.server.supervisor import Supervisor
-from mainstay.server.worker import end_with_parent, set_up_logging
 from mainstay.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -68,7 +71,13 @@ def control(
     stop = Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: stop.set())
-    keep_sealed(workspace, signing_key(workspace), stop)
+    key = signing_key(workspace)
+    try:
+        record_settings(workspace, "found by mainstay control when it began")
+    except OSError as error:
+        logger.error("settings not recorded, as the next start will: %s", error)  # noqa: TRY400 - the errno says all
+    keep_exported(workspace, stop)
+    keep_sealed(workspace, key, stop, retention=DeclaredRetention(workspace, key.verifier))
 
 
 def control_command(root: Path) -> list[str]:

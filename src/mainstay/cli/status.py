@@ -12,6 +12,8 @@ from mainstay.catalog.versions import open_version
 from mainstay.cli.common import DEFAULT, Common, out, print_json
 from mainstay.ledger.index import Index
 from mainstay.ledger.log import Log
+from mainstay.ledger.publishing import standing
+from mainstay.ledger.trust_policy import shown
 from mainstay.ledger.wal import segments
 from mainstay.monitoring.promise import Held, hold
 from mainstay.server.supervisor import is_ready, running_state
@@ -68,6 +70,10 @@ def gather_status(workspace: Workspace, days: float) -> dict[str, Any]:
         "workspace": str(workspace.root),
         "up": None if state is None else {**state, "ready": is_ready(str(state["url"]))},
         "ledger": {"log": workspace.settings.log, "sealed_entries": log.size, "write_ahead_bytes": waiting},
+        "anchors": [
+            {"kind": place.kind, "name": shown(place.name), **msgspec.to_builtins(found)}
+            for place, found in standing(workspace, verifier)
+        ],
         "days": days,
         "newest": NEWEST,
         "capabilities": capabilities,
@@ -81,11 +87,24 @@ def status_lines(found: dict[str, Any]) -> list[str]:
     ledger = found["ledger"]
     lines = [f"workspace  {found['workspace']}", f"service    {state}"]
     lines.append(f"ledger     {ledger['log']}, {ledger['sealed_entries']:,} entries sealed")
+    lines += [_anchor_line(each, ledger["sealed_entries"]) for each in found["anchors"]]
     if not found["capabilities"]:
         lines.append("nothing is in production: mainstay register DIR, then mainstay promote NAME --reason '...'")
     for each in found["capabilities"]:
         lines += ["", *_capability_lines(each, found["days"])]
     return lines
+
+
+def _anchor_line(each: dict[str, Any], sealed: int) -> str:
+    name = each["name"] if each["kind"] != "witness" else f"witness {each['name']}"
+    if each["failing_since"] is not None:
+        why = each["error"].replace("\n", ". ")
+        has = f"{each['size']:,} entries" if each["size"] else "nothing"
+        return f"anchor     {name}: FAILING since {each['failing_since']}, has {has}: {why}"
+    if each["stored_at"] is None:
+        return f"anchor     {name}: nothing yet"
+    behind = f", {sealed - each['size']:,} behind" if sealed > each["size"] else ""
+    return f"anchor     {name}: {each['size']:,} entries since {each['stored_at']}{behind}"
 
 
 def _capability_lines(each: dict[str, Any], days: float) -> list[str]:

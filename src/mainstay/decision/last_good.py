@@ -72,6 +72,26 @@ class LastGood:
                 return slot[_HEAD.size : end] if now_ms - at_ms <= max_age_ms else None
         return None
 
+    def forget(self, key: bytes) -> bool:
+        """Overwrite what is remembered of a key; whether there was anything."""
+        digest = self._digest(key)
+        places = [place for place in self._places(digest) if _HEAD.unpack_from(self._table, place)[3] == digest]
+        for place in places:
+            self._table[place : place + SLOT_BYTES] = bytes(SLOT_BYTES)
+        self._table.flush()
+        return bool(places)
+
+    def forget_before(self, before_ms: int) -> int:
+        """Overwrite every answer given before an instant, Unix milliseconds; how many there were."""
+        forgotten = 0
+        for place in range(0, SETS * WAYS * SLOT_BYTES, SLOT_BYTES):
+            _, length, at_ms, _ = _HEAD.unpack_from(self._table, place)
+            if length and at_ms < before_ms:
+                self._table[place : place + SLOT_BYTES] = bytes(SLOT_BYTES)
+                forgotten += 1
+        self._table.flush()
+        return forgotten
+
     def close(self) -> None:
         self._table.close()
 

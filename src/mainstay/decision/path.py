@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 from heapq import heappop, heappush
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from mainstay.decision.last_good import LastGood
 from mainstay.decision.service import DONE, Service
@@ -28,11 +28,23 @@ if TYPE_CHECKING:
 
     from mainstay.decision.plan import ReleasePlan
     from mainstay.decision.service import Pending
-    from mainstay.ledger.journal import Journal
+    from mainstay.ledger.journal import Place
 
 DRAIN_POLL_SECONDS = 0.02
 TICK_SECONDS = 0.005  # how finely deadlines are kept
 TIMER_EARLY_SECONDS = 0.001  # what the loop's timers may be early: they count milliseconds
+
+
+class Recording(Protocol):
+    """Where records go: the journal of a process, whose words these are."""
+
+    outstanding: int
+
+    @property
+    def healthy(self) -> bool: ...
+    def next_place(self) -> Place: ...
+    def submit(self, place: Place, framed: bytes, count: int, done: Callable[[OSError | None], None], /) -> None: ...
+    def close(self) -> None: ...
 
 
 class DecisionPath:
@@ -41,7 +53,7 @@ class DecisionPath:
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        journal_factory: Callable[[Callable[[], None]], Journal],
+        journal_factory: Callable[[Callable[[], None]], Recording],
         observe: Callable[[Pending, float], None],
         *,
         call_bytes: int,

@@ -18,7 +18,7 @@ from mainstay.catalog.versions import open_version
 from mainstay.decision.ladder import Step, compile_ladder
 from mainstay.decision.record import DecisionRecorder, Served
 from mainstay.decision.runner import compile_runner
-from mainstay.errors import Failed
+from mainstay.errors import Failed, Misuse
 from mainstay.privacy.protection import Protector, any_classified
 from mainstay.privacy.pseudonym import load_pseudonym_key
 from mainstay.runtime.calibration import Calibrator
@@ -123,6 +123,25 @@ def compile_release(workspace: Workspace, release: Release) -> ReleasePlan:
         if canary is None
         else compile_plan(canary.version, canary.contract, "canary", canary.fallback_versions),
         fallbacks={digest: compile_plan(digest, None, "production", ()) for digest in dict.fromkeys(named)},
+    )
+
+
+def compile_stage(workspace: Workspace, release: Release, stage: Stage) -> ReleasePlan:
+    """What decided under one stage of a release, alone: its version for all calls, and those on its ladder.
+
+    Raises as `compile_release` does, and Misuse when the release had no such stage.
+    """
+    chosen = release if stage == "production" else release.canary
+    if chosen is None:
+        raise Misuse(f"release {release.number} of {release.capability} had no {stage}")
+    compile_plan = partial(_compile, workspace, release)
+    return ReleasePlan(
+        release=msgspec.structs.replace(release, canary=None),
+        production=compile_plan(chosen.version, chosen.contract, stage, chosen.fallback_versions),
+        canary=None,
+        fallbacks={
+            digest: compile_plan(digest, None, "production", ()) for digest in dict.fromkeys(chosen.fallback_versions)
+        },
     )
 
 

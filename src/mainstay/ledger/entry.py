@@ -117,3 +117,12 @@ def plain_segment(in_id: bytes) -> str:
     '0123456789'
     """
     return (in_id[1:4] + in_id[6:9] + in_id[10:]).decode()
+
+
+def segment_in_id(segment: str) -> bytes:
+    """The bytes that hold the name of a segment within an id: what `plain_segment` reads.
+
+    >>> segment_in_id("0123456789")
+    b'7012-8345-6789'
+    """
+    return f"7{segment[:3]}-8{segment[3:6]}-{segment[6:]}".encode()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from mainstay.ledger.entry import Entry, format_id, parse_id, read_id
+from mainstay.errors import Damaged
+from mainstay.ledger.entry import Entry, commitment, format_id, parse_id, read_id, read_leaf
 from mainstay.ledger.index import Index
 from mainstay.ledger.log import Log
 from mainstay.ledger.state import WAL_FOLDER, segment_path
@@ -28,7 +29,8 @@ class Found(NamedTuple):
 def find_entry(ledger_dir: Path, entry_id: str) -> Found | None:
     """The entry with this id, or None when there is none (or `entry_id` is not an id of ours).
 
-    The index is brought up to date on the way. Raises Damaged when the log is not whole.
+    The index is brought up to date on the way. Raises Damaged when the log is not whole or the entry was changed, and
+    Archived when it has left with an archive.
     """
     wanted = parse_id(entry_id)
     if wanted is None:
@@ -43,7 +45,32 @@ def _in_log(ledger_dir: Path, entry_id: str) -> Found | None:
         sequence = index.find(entry_id)
         if sequence is None and index.catch_up(log):
             sequence = index.find(entry_id)
-    return None if sequence is None else Found(log.entry(sequence), sequence)
+    if sequence is None:
+        return None
+    entry = entry_at(log, sequence)
+    if parse_id(entry_id) != read_id(entry.leaf):
+        raise Damaged(
+            f"entry {sequence}: expected {entry_id}, as the index says, found another",
+            hint="Delete index.db; it is made again.",
+        )
+    return Found(entry, sequence)
+
+
+def entry_at(log: Log, sequence: int) -> Entry:
+    """An entry of the log, held against the hash of its leaf and the commitment to its body.
+
+    Raises Damaged when it is not what was written, and as `Log.entry` does.
+    """
+    entry = log.entry(sequence)
+    leaf = read_leaf(entry.leaf)
+    body_holds = not entry.salt or (leaf is not None and leaf.body == commitment(entry.salt, entry.body))
+    if entry.leaf_hash != log.leaf_hash_at(sequence) or not body_holds:
+        what = "body is not what its leaf commits to" if not body_holds else "leaf is not what its hash says"
+        raise Damaged(
+            f"entry {sequence} was changed: its {what}",
+            hint="`mainstay ledger verify` names every place; restore the file from a backup.",
+        )
+    return entry
 
 
 def _in_segment(ledger_dir: Path, wanted: EntryId) -> Found | None:

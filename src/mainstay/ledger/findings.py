@@ -25,6 +25,14 @@ class Finding:
         return f"{place}: {self.what}"
 
 
+@dataclass(frozen=True, slots=True)
+class TornTail:
+    """Where the last group of a writer that died is not whole. Nobody was told of what it held: no evidence is lost."""
+
+    file: str
+    offset: int
+
+
 class Enough(Exception):
     """There are as many findings as are reported."""
 

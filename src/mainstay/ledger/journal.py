@@ -29,6 +29,7 @@ SEGMENT_BYTES = 64 << 20  # a longer segment is closed and a new one begun
 GROUP_BYTES = 16 << 20  # what one group may hold, so that readers need no more memory
 WAITING_BYTES = 64 << 20  # what may wait for a disk that does not answer; then nothing more is taken
 REOPEN_SECONDS = 0.25
+LOOK_SECONDS = 1.0  # how often a journal without work looks whether its segment is to be left
 
 
 class Unrecordable(Failed):
@@ -148,14 +149,15 @@ class Journal:
         stop = False
         while not stop:
             try:
-                first = self._queue.get(timeout=REOPEN_SECONDS if segment is None and fresh is None else None)
+                first = self._queue.get(timeout=LOOK_SECONDS if segment else REOPEN_SECONDS)
             except Empty:
-                fresh = self._offer()
+                if fresh is None and (segment is None or segment.is_to_be_left()):
+                    fresh = self._offer()
                 continue
             work, marker = self._gather(first)
             if work:
                 segment = self._commit(segment, work)
-            if segment is not None and segment.bytes > self._segment_bytes and fresh is None:
+            if segment is not None and fresh is None and self._is_enough(segment):
                 fresh = self._offer()
             if marker is not None and marker.segment is not None:
                 _close(segment)
@@ -163,6 +165,9 @@ class Journal:
             stop = marker is _STOP
         _close(segment)
         _close(fresh)
+
+    def _is_enough(self, segment: Segment) -> bool:
+        return segment.bytes > self._segment_bytes or segment.is_to_be_left()
 
     def _gather(self, first: _Work | _Follow) -> tuple[list[_Work], _Follow | None]:
         """All that waits now, as far as one group may hold it, and the marker that ended it, if one did."""

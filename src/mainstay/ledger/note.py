@@ -12,14 +12,16 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from mainstay.errors import Damaged
 from mainstay.ledger.merkle import HASH_BYTES
 from mainstay.signing import decode_base64, is_key_name
 
 if TYPE_CHECKING:
-    from mainstay.signing import SigningKey, Verifier
+    from collections.abc import Iterable
+
+    from mainstay.signing import SigningKey
 
 MAX_NOTE_BYTES = 1 << 20
 MAX_SIGNATURES = 64  # verifiers must accept 16
@@ -30,12 +32,36 @@ _SIZE = re.compile(r"0|[1-9][0-9]{0,18}", re.ASCII)  # below 2**63
 _CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f]")
 
 
+class NoteVerifier(Protocol):
+    """A public key that signs notes, of whatever signature type."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def key_id(self) -> bytes: ...
+    @property
+    def public_key(self) -> bytes: ...
+    @property
+    def vkey(self) -> str: ...
+    def verify(self, content: bytes, signature: bytes) -> bool:
+        """Whether `signature`, as it stands behind the key id in a signature line, is this key's over the text."""
+
+
 class NoteSignature(NamedTuple):
     """One signature line."""
 
     name: str
     key_id: bytes
     signature: bytes
+
+    @property
+    def line(self) -> str:
+        """As it stands in a note, with its newline."""
+        return f"{_DASH}{self.name} {b64encode(self.key_id + self.signature).decode()}\n"
+
+    def claims(self, verifier: NoteVerifier) -> bool:
+        """Whether it says to be by this key: then it must verify."""
+        return (self.name, self.key_id) == (verifier.name, verifier.key_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +78,18 @@ def sign_note(text: str, key: SigningKey) -> bytes:
     """`text` with one signature line. Raises ValueError when the text cannot be a note's."""
     if not text.endswith("\n") or _CONTROL.search(text):
         raise ValueError("a note ends in a newline and holds no other control character")
-    encoded = text.encode()
-    signature = b64encode(key.verifier.key_id + key.sign(encoded)).decode()
-    return f"{text}\n{_DASH}{key.name} {signature}\n".encode()
+    signature = NoteSignature(key.name, key.verifier.key_id, key.sign(text.encode()))
+    return f"{text}\n{signature.line}".encode()
+
+
+def add_signatures(note: bytes, signatures: Iterable[NoteSignature]) -> bytes:
+    """A note with more signature lines, none of them verified; one by a key that has signed already replaces it.
+
+    Raises Damaged when it is not a note.
+    """
+    text, present = split_note(note)
+    by_key = {each[:2]: each for each in (*present, *signatures)}
+    return "".join((text, "\n", *(each.line for each in by_key.values()))).encode()
 
 
 def split_note(content: bytes) -> tuple[str, list[NoteSignature]]:
@@ -70,10 +105,17 @@ def split_note(content: bytes) -> tuple[str, list[NoteSignature]]:
     body, blank, block = note.rpartition("\n\n")
     if not blank or not block.endswith("\n"):
         raise Damaged("note: expected a text, an empty line and lines of signatures")
+    return body + "\n", parse_signatures(block)
+
+
+def parse_signatures(block: str) -> list[NoteSignature]:
+    """The signatures in a block of signature lines, none of them verified. Raises Damaged when it is not one."""
+    if not block.endswith("\n"):
+        raise Damaged("note: expected lines of signatures, each with a newline")
     lines = block[:-1].split("\n")
     if len(lines) > MAX_SIGNATURES:
         raise Damaged(f"note: expected at most {MAX_SIGNATURES} signatures, found {len(lines)}")
-    return body + "\n", [_parse_signature(line) for line in lines]
+    return [_parse_signature(line) for line in lines]
 
 
 def _parse_signature(line: str) -> NoteSignature:
@@ -86,13 +128,13 @@ def _parse_signature(line: str) -> NoteSignature:
     return NoteSignature(name, decoded[:KEY_ID_BYTES], decoded[KEY_ID_BYTES:])
 
 
-def verify_note(content: bytes, verifier: Verifier) -> str:
+def verify_note(content: bytes, verifier: NoteVerifier) -> str:
     """The text of a note signed by `verifier`; signatures by other keys are ignored.
 
     Raises Damaged when it is not a note, or is not signed by this key, or a signature by it is wrong.
     """
     text, signatures = split_note(content)
-    ours = [each for each in signatures if each.name == verifier.name and each.key_id == verifier.key_id]
+    ours = [each for each in signatures if each.claims(verifier)]
     if not ours:
         names = ", ".join(sorted({f"{each.name} ({each.key_id.hex()})" for each in signatures}))
         raise Damaged(f"note: expected a signature by {verifier.name} ({verifier.key_id.hex()}), found {names[:400]}")
@@ -128,7 +170,7 @@ def sign_checkpoint(checkpoint: Checkpoint, key: SigningKey) -> bytes:
     return sign_note(format_checkpoint(checkpoint), key)
 
 
-def verify_checkpoint(content: bytes, verifier: Verifier, origin: str) -> Checkpoint:
+def verify_checkpoint(content: bytes, verifier: NoteVerifier, origin: str) -> Checkpoint:
     """The checkpoint of the log `origin` in a note signed by `verifier`. Raises Damaged when it is anything else."""
     checkpoint = parse_checkpoint(verify_note(content, verifier))
     if checkpoint.origin != origin:

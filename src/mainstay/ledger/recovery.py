@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from mainstay.errors import Damaged
 from mainstay.files import write_atomic
+from mainstay.ledger.archives import archived_until
 from mainstay.ledger.entry import read_id
 from mainstay.ledger.merkle import EMPTY_ROOT, tree_root
 from mainstay.ledger.note import Checkpoint, sign_checkpoint, verify_checkpoint
@@ -152,6 +153,8 @@ def _catch_up(root: Path, state: State | None, checkpoint: Checkpoint) -> State:
 
 
 def _ids(root: Path, start: int, end: int) -> Iterator[EntryId]:
+    # Entries leave with an archive only when no segment holds them any more, so that none can be sealed again.
+    start = max(start, archived_until(root))
     for index in range(start // WIDTH, -(-end // WIDTH)):
         width = min(WIDTH, end - index * WIDTH)
         for leaf in split_leaves(read_tile(root, TileName(ENTRIES, index, width)), width):
@@ -163,7 +166,7 @@ def _ids(root: Path, start: int, end: int) -> Iterator[EntryId]:
 def remove_leftovers(root: Path, state: State) -> None:
     """Delete what a sealer that was killed left behind: temporary files, tiles beyond the state, superseded tiles."""
     for path in root.glob(".*.tmp"):
-        path.unlink()
+        path.unlink(missing_ok=True)  # some belong to others, who are done with them now
     _remove_unborn(root / WAL_FOLDER)
     folders = [(ENTRIES, 0), *((hashes_of(level), level) for level in range(MAX_LEVEL + 1))]
     for folder, level in folders:

@@ -9,6 +9,7 @@ import msgspec
 from mainstay.ledger.entry import Entry  # noqa: TC001 - beside the types that msgspec reads
 
 RESOLVED = "review.resolved"  # the action of a change; its subject is the id of the decision
+RESOLVED_MARK = b'"action":"review.resolved"'  # what the leaf of a resolution holds
 
 ReviewVerdict: TypeAlias = Literal["accepted", "changed", "rejected"]
 
@@ -71,6 +72,14 @@ class _ResolutionLeaf(msgspec.Struct):
     principal: str
 
 
+class _Concerned(msgspec.Struct):
+    capability: str
+
+
+class _ConcernedBody(msgspec.Struct):
+    details: _Concerned
+
+
 class _Details(msgspec.Struct):
     verdict: ReviewVerdict
     output: Any
@@ -86,6 +95,8 @@ _decision_leaf = msgspec.json.Decoder(_DecisionLeaf).decode
 _decision_body = msgspec.json.Decoder(_DecisionBody).decode
 _resolution_leaf = msgspec.json.Decoder(_ResolutionLeaf).decode
 _resolution_body = msgspec.json.Decoder(_ResolutionBody).decode
+
+_concerned_body = msgspec.json.Decoder(_ConcernedBody).decode
 
 _NOT_READ = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
@@ -126,3 +137,11 @@ def read_resolution(entry: Entry) -> tuple[str, Resolution] | None:
         revises=revises,
     )
     return leaf.subject, resolution
+
+
+def capability_of_resolution(body: bytes) -> str | None:
+    """Whose decision was resolved; None when the body was erased."""
+    try:
+        return _concerned_body(body).details.capability
+    except _NOT_READ:
+        return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Self
 
@@ -46,7 +47,7 @@ class Sealed:
     size: int  # entries in the log
     finished: int  # segments sealed to their end and deleted
     torn: tuple[Place, ...]  # tails of writers that died; nobody was told of what they held
-    damaged: tuple[Place, ...]  # acknowledged entries from here on could not be read: evidence is lost or changed
+    damaged: tuple[Place, ...]  # entries from here on could not be read: evidence was lost or changed
 
 
 @dataclass(slots=True)
@@ -75,14 +76,12 @@ class Sealer:
         self._loud: set[str] = set()  # damaged segments already logged
         make_directories(ledger_dir)
         self._lock = os.open(ledger_dir / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _take(self._lock):
             os.close(self._lock)
             raise Misuse(
                 f"{ledger_dir} is being sealed by another process: expected to be the only one",
                 hint="`mainstay up` seals by itself; stop the other process first.",
-            ) from None
+            )
         try:
             self._writer: LogWriter | None = LogWriter(ledger_dir, key, origin)
         except BaseException:  # whatever it was, the lock must not outlive it
@@ -98,6 +97,10 @@ class Sealer:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def reopen(self) -> None:
+        """Say that the holder of this lock is about to change files of the log; the next pass reads them again."""
+        self._writer = None
 
     def seal_once(self) -> Sealed:
         """Seal all that is durable now.
@@ -157,7 +160,7 @@ class Sealer:
             if len(work.batch) >= BATCH_ENTRIES or work.batch_bytes >= BATCH_BYTES:
                 _flush(work, writer)
         place = Place(path.stem, reader.offset)
-        if reader.end is End.DAMAGED:
+        if reader.end is End.DAMAGED or (reader.end is End.BROKEN and not live):
             self._report_damage(place, live=live)
             work.damaged.append(place)
             if not live:
@@ -192,3 +195,31 @@ def _flush(work: _Pass, writer: LogWriter) -> None:
     work.batch.clear()
     work.batch_bytes = 0
     work.changed = False
+
+
+def _take(lock: int) -> bool:
+    """Take the sealer's lock, if nobody keeps it: who only asks whether a sealer is at work holds it for an instant."""
+    for wait_seconds in (0.01, 0.05, 0.2, None):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if wait_seconds is not None:
+                time.sleep(wait_seconds)
+        else:
+            return True
+    return False
+
+
+def is_sealing(ledger_dir: Path) -> bool:
+    """Whether a sealer is at work on the ledger in `ledger_dir`."""
+    try:
+        descriptor = os.open(ledger_dir / LOCK_FILE, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from hashlib import sha256
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import msgspec
 
 from mainstay.errors import Damaged
 from mainstay.files import write_atomic
+from mainstay.ledger.reading import read_regular
 from mainstay.ledger.wal import SUFFIX
 
 if TYPE_CHECKING:
@@ -21,19 +22,25 @@ if TYPE_CHECKING:
 
 STATE_FILE = "sealer.json"
 CHECKPOINT_FILE = "checkpoint"
+WITNESSED_FILE = "witnessed"  # the newest checkpoint that enough witnesses have cosigned
 LOCK_FILE = "sealer.lock"
 WAL_FOLDER = "wal"
 DAMAGED_FOLDER = "wal/damaged"
 STATE_FORMAT: Final = "mainstay-sealer/1"
+MAX_STATE_BYTES = 256 << 20  # about 80 for each segment in the folder
 
 _FILE = re.compile(rb'\{"sha256":"([0-9a-f]{64})","state":(\{.*\})\}\n', re.DOTALL)
+
+
+_Number = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+_SegmentName = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{10}\Z")]
 
 
 class Progress(msgspec.Struct, frozen=True):
     """How far a write-ahead segment is sealed."""
 
-    offset: int  # bytes; the next group begins here
-    entries: int  # sealed from before there
+    offset: _Number  # bytes; the next group begins here
+    entries: _Number  # sealed from before there
     finished: bool = False  # nothing follows; the segment may be deleted
 
 
@@ -41,11 +48,16 @@ class State(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The log as far as it is durable, and how far each segment in the folder is in it."""
 
     format: Literal["mainstay-sealer/1"]
-    size: int  # entries in the log
-    root: str  # hex; the head of the Merkle tree over them
-    swept: int  # a size of the log of which all superseded partial tiles are surely deleted
+    size: _Number  # entries in the log
+    root: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]  # hex; the head of the Merkle tree over them
+    # A size of the log of which all superseded partial tiles are surely deleted, and which the checkpoint covers.
+    swept: _Number
     sealed_at: str  # RFC 3339, UTC
-    segments: dict[str, Progress]
+    segments: dict[_SegmentName, Progress]
+
+    def __post_init__(self) -> None:
+        if self.swept > self.size:
+            raise ValueError(f"expected at most {self.size} swept entries, found {self.swept}")
 
 
 _decode_state = msgspec.json.Decoder(State).decode
@@ -64,14 +76,14 @@ def decode_state(content: bytes) -> State:
         raise Damaged(f"{STATE_FILE}: expected a state under its SHA-256, found {len(content)} bytes that are not")
     try:
         return _decode_state(found[2])
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Damaged(f"{STATE_FILE}: expected {STATE_FORMAT}, found an error: {error}") from None
 
 
 def load_state(ledger_dir: Path) -> State | None:
     """The state, or None when nothing was ever sealed here. Raises Damaged when it is not what was written."""
     try:
-        content = (ledger_dir / STATE_FILE).read_bytes()
+        content = read_regular(ledger_dir / STATE_FILE, MAX_STATE_BYTES)
     except FileNotFoundError:
         return None
     return decode_state(content)

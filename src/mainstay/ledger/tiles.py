@@ -2,7 +2,7 @@
 
     tile/<level>/<index>[.p/<width>]     up to 256 hashes; at level 0 of entries, above it of the full tiles below
     tile/entries/<index>[.p/<width>]     the leaves of a level 0 tile: each u16 bytes · leaf
-    bodies/<index>                       their bodies: each u32 bytes that follow · salt (16) · body
+    bodies/<index>                       their bodies: each u32 bytes that follow · salt (16) · body; none where erased
 
 An index is written in groups of three digits, all but the last after an `x`: 1234067 is `x001/x234/067`. A tile of
 fewer than 256 hashes is partial and says its width; it never changes, and is deleted only when its full tile is there.
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from mainstay.errors import Damaged
 from mainstay.files import sync_directory, write_all
-from mainstay.ledger.entry import SALT_BYTES
+from mainstay.ledger.entry import MAX_LEAF_BYTES, SALT_BYTES
 from mainstay.ledger.merkle import HASH_BYTES, Node, subtree_root, tree_root
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ WIDTH_BITS = 8
 ENTRIES = "tile/entries"
 BODIES = "bodies"
 MAX_LEVEL = 7  # 2**64 entries
+MAX_BUNDLE_BYTES = WIDTH * (2 + MAX_LEAF_BYTES)  # of entries
 
 _LEAF_BYTES = struct.Struct(">H")
 _BODY_BYTES = struct.Struct(">I")
@@ -157,6 +158,7 @@ def split_leaves(content: bytes, count: int) -> list[bytes]:
 def split_bodies(content: bytes, count: int) -> tuple[list[memoryview], int]:
     """The first `count` bodies of a file, each salt and body in one piece, and the number of bytes they take.
 
+    An erased one is empty.
     Raises Damaged when it holds fewer.
     """
     view = memoryview(content)
@@ -168,7 +170,7 @@ def split_bodies(content: bytes, count: int) -> tuple[list[memoryview], int]:
             raise Damaged(f"expected {count} bodies, found the end behind {len(bodies)}, at byte {total}")
         begin = at + 4
         at = begin + unpack(content, at)[0]
-        if at - begin < SALT_BYTES:
+        if at - begin < SALT_BYTES and at != begin:
             raise Damaged(f"expected a body with its salt, found {at - begin} bytes at byte {begin}")
         bodies.append(view[begin:at])
     if at > total:

@@ -8,65 +8,38 @@ what is below it is taken as it is and the bad tile is found by recomputing it f
 
 from __future__ import annotations
 
-from bisect import bisect_right
+import os
 from collections import Counter
 from hashlib import sha256
 from typing import TYPE_CHECKING, NamedTuple
 
-from mainstay.ledger.entry import LEAF_HEAD, EntryId, parse_id, plain_segment, read_leaf
+from mainstay.errors import Damaged
+from mainstay.ledger.entry import LEAF_HEAD, EntryId, parse_id, plain_segment, read_leaf, segment_in_id
+from mainstay.ledger.erasure_entries import ERASURE_MARK
 from mainstay.ledger.merkle import HASH_BYTES, subtree_root, tree_root
-from mainstay.ledger.tiles import BODIES, ENTRIES, WIDTH, WIDTH_BITS, TileName, hashes_of, node_in_tiles, widths
+from mainstay.ledger.reading import open_regular, read_regular
+from mainstay.ledger.seen import Seen, SeenIds
+from mainstay.ledger.tiles import (
+    BODIES,
+    ENTRIES,
+    MAX_BUNDLE_BYTES,
+    WIDTH,
+    WIDTH_BITS,
+    TileName,
+    hashes_of,
+    node_in_tiles,
+    widths,
+)
+from mainstay.ledger.wal import MAX_GROUP_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from mainstay.ledger.erasedcheck import ErasedCheck
     from mainstay.ledger.findings import Findings
 
-MAX_SUSPECTS = 20
-
-
-class SeenIds:
-    """Which ids occurred, as intervals of counters per segment: memory grows with segments, not with entries."""
-
-    def __init__(self) -> None:
-        self._segments: dict[
-            bytes, list[list[int]]
-        ] = {}  # by the bytes in an id: disjoint [first, behind last], sorted
-        self.suspects: dict[EntryId, str] = {}  # ids that may have occurred before, and where they did again
-
-    def add(self, segment: bytes, counter: int) -> bool:
-        """Take note of a counter of a segment; whether it was there before."""
-        intervals = self._segments.get(segment)
-        if intervals is None:
-            self._segments[segment] = [[counter, counter + 1]]
-            return False
-        if intervals[-1][1] == counter:
-            intervals[-1][1] += 1
-            return False
-        return _insert(intervals, counter)
-
-    def suspect(self, entry_id: EntryId, place: str) -> None:
-        """Two segments may draw the same 40 bits by chance, so whether the whole id repeats is asked later."""
-        if len(self.suspects) < MAX_SUSPECTS:
-            self.suspects[entry_id] = place
-
-
-def _insert(intervals: list[list[int]], counter: int) -> bool:
-    at = bisect_right(intervals, [counter, 1 << 64])
-    if at and intervals[at - 1][1] > counter:
-        return True
-    joins_left = at > 0 and intervals[at - 1][1] == counter
-    joins_right = at < len(intervals) and intervals[at][0] == counter + 1
-    if joins_left and joins_right:
-        intervals[at - 1][1] = intervals.pop(at)[1]
-    elif joins_left:
-        intervals[at - 1][1] += 1
-    elif joins_right:
-        intervals[at][0] = counter
-    else:
-        intervals.insert(at, [counter, counter + 1])
-    return False
+_CHUNK_BYTES = 4 << 20  # of bodies read at once
 
 
 class _Bundle(NamedTuple):
@@ -89,23 +62,36 @@ class TreeCheck:
         root: bytes,
         findings: Findings,
         progress: Callable[[int, int], None] | None = None,
+        *,
+        after: TreeCheck | None = None,
+        erased: ErasedCheck | None = None,
     ) -> None:
+        """What `after` has checked under an earlier head is not checked again.
+
+        `erased` says of empty bodies whether they may be, and of which entries only the hashes are here.
+        """
         self._directory = directory
-        self._size = size
+        self.size = size
         self._root = root
         self._findings = findings
         self._progress = progress
+        self._start = 0 if after is None else after.size
+        self._absent = 0 if erased is None else erased.first
+        self._erased = erased
+        self._gapless = self._absent == 0  # every entry so far could be read: only then are missing ones missing
         self.kinds: Counter[bytes] = Counter()
-        self.seen = SeenIds()
+        self.seen: SeenIds = SeenIds() if after is None else after.seen
         self.edges: dict[str, bytes] = {}  # content of the partial file, by folder
+        self.any_erasure = False  # whether any entry asks for bodies to be erased, or says that they were
+        self.trailing = 0  # files with bytes behind the last entry, of which nobody reads them
 
     def run(self) -> None:
         """Check everything the head covers. Raises Enough when there are too many findings."""
         stored = [
-            self._read_hashes(TileName(hashes_of(level), self._size >> WIDTH_BITS * (level + 1), width))
+            self._read_hashes(TileName(hashes_of(level), self.size >> WIDTH_BITS * (level + 1), width))
             if width
             else b""
-            for level, width in enumerate(widths(self._size))
+            for level, width in enumerate(widths(self.size))
         ]
         for level, hashes in enumerate(stored):
             if hashes:
@@ -119,12 +105,12 @@ class TreeCheck:
             self._explain(stored, recomputed)
 
     def _head(self, edges: list[bytes]) -> bytes:
-        return tree_root(self._size, node_in_tiles(lambda level, _: edges[level]))
+        return tree_root(self.size, node_in_tiles(lambda level, _: edges[level]))
 
     def _check_edge(self, level: int, stored: bytes | None, *, trusted: bool) -> bytes:
         """Check what is below the partial tile of a level; its hashes recomputed."""
-        index = self._size >> WIDTH_BITS * (level + 1)
-        width = (self._size >> WIDTH_BITS * level) % WIDTH
+        index = self.size >> WIDTH_BITS * (level + 1)
+        width = (self.size >> WIDTH_BITS * level) % WIDTH
         if level == 0:
             if not width:
                 return b""
@@ -144,13 +130,13 @@ class TreeCheck:
     def _explain(self, stored: list[bytes | None], recomputed: list[bytes]) -> None:
         """The edge as stored does not make the signed head: say what is wrong."""
         whole = all(
-            len(hashes) == width * HASH_BYTES for hashes, width in zip(recomputed, widths(self._size), strict=True)
+            len(hashes) == width * HASH_BYTES for hashes, width in zip(recomputed, widths(self.size), strict=True)
         )
         head = self._head(recomputed) if whole else None
         for level, (found, expected) in enumerate(zip(stored, recomputed, strict=True)):
             if found is None or found == expected:
                 continue
-            index = self._size >> WIDTH_BITS * (level + 1)
+            index = self.size >> WIDTH_BITS * (level + 1)
             name = TileName(hashes_of(level), index, len(found) // HASH_BYTES)
             at = _first_difference(found, expected)
             source = "entries" if level == 0 else "tiles below"
@@ -164,7 +150,8 @@ class TreeCheck:
         if head is not None and head != self._root:
             self._findings.add(
                 "checkpoint",
-                f"expected the head {head.hex()} that the {self._size} entries make, found {self._root.hex()}",
+                f"expected the head {head.hex()} that the {self.size} entries and all their hashes make, found"
+                f" {self._root.hex()}: they were changed alike",
             )
 
     def _check_full(self, level: int, index: int, vouched: bytes | None) -> bytes:
@@ -173,6 +160,10 @@ class TreeCheck:
         stored = self._read_hashes(name)
         found = None if stored is None else subtree_root(stored)
         right = found is not None and found == vouched
+        if (index + 1) << WIDTH_BITS * (level + 1) <= self._start:
+            return vouched or found or bytes(HASH_BYTES)
+        if (index + 1) * WIDTH <= self._absent and level == 0:
+            return self._check_absent(name, stored, vouched, stored_right=right)
         if level == 0:
             return self._check_leaves(name, stored, vouched, stored_right=right)
         hashes = [
@@ -221,6 +212,17 @@ class TreeCheck:
         self._check_entries(bundle, bundle.hashes if leaves_right else stored if stored_right else None)
         return vouched or leaves_root or (subtree_root(stored) if stored is not None else bytes(HASH_BYTES))
 
+    def _check_absent(
+        self, name: TileName, stored: bytes | None, vouched: bytes | None, *, stored_right: bool
+    ) -> bytes:
+        """The hashes of entries that are not here, against the hash of them all."""
+        root = None if stored is None else subtree_root(stored)
+        if root is not None and vouched is not None and not stored_right:
+            self._findings.add(
+                name.path, f"expected hashes with the head {vouched.hex()}, as one level up, found {root.hex()}"
+            )
+        return vouched or root or bytes(HASH_BYTES)
+
     def _compare(
         self, bundle: _Bundle, tile: TileName, stored: bytes, *, stored_right: bool, leaves_right: bool
     ) -> None:
@@ -230,8 +232,8 @@ class TreeCheck:
             if not stored_right and not leaves_right:
                 self._findings.add(
                     tile.path,
-                    "expected hashes that make the one in the tile above, found others; the entries were changed alike",
-                    sequence=first,
+                    "expected hashes that make the one in the tile above, found others; of the entries"
+                    f" {first} to {first + WIDTH - 1} some were changed alike",
                 )
             return
         if bundle.missing:
@@ -269,13 +271,14 @@ class TreeCheck:
     def _read(self, name: TileName) -> bytes | None:
         try:
             return read_file(self._directory, name)
-        except OSError as error:
-            self._findings.add(
-                name.path,
-                f"expected a file, found none: {error.strerror}",
-                sequence=name.number * WIDTH if name.folder in {ENTRIES, BODIES} else None,
-            )
+        except (Damaged, OSError) as error:
+            self._add_unreadable(name, error)
             return None
+
+    def _add_unreadable(self, name: TileName, error: Damaged | OSError) -> None:
+        found = error.strerror if isinstance(error, OSError) else error.message
+        sequence = name.number * WIDTH if name.folder in {ENTRIES, BODIES} else None
+        self._findings.add(name.path, f"expected a file of the log: {found}", sequence=sequence)
 
     def _read_bundle(self, name: TileName) -> _Bundle:
         """Read as many leaves as there are; that some are missing or changed shows in the hashes."""
@@ -307,10 +310,12 @@ class TreeCheck:
                 span = slice(place * HASH_BYTES, (place + 1) * HASH_BYTES)
                 if bundle.hashes[span] != right[span]:
                     leaves[place] = None
+        self._gapless = self._gapless and len(leaves) == bundle.name.width and None not in leaves
+        leaves[: max(0, self._start - first)] = [None] * max(0, self._start - first)
         self._check_ids(bundle, leaves, first)
         self._check_bodies(bundle, leaves, first)
-        if self._progress is not None and (bundle.name.number % 16 == 0 or first + WIDTH >= self._size):
-            self._progress(min(first + WIDTH, self._size), self._size)
+        if self._progress is not None and (bundle.name.number % 16 == 0 or first + WIDTH >= self.size):
+            self._progress(min(first + WIDTH, self.size), self.size)
 
     def _check_ids(self, bundle: _Bundle, leaves: list[bytes | None], first: int) -> None:
         match, add, kinds = LEAF_HEAD.match, self.seen.add, self.kinds
@@ -323,9 +328,11 @@ class TreeCheck:
                 continue
             kind, milliseconds, segment, counter = head.groups()
             kinds[kind] += 1
-            if add(segment, int(counter, 16)):
-                again = EntryId(plain_segment(segment), int(counter, 16), int(milliseconds.replace(b"-", b""), 16))
-                self.seen.suspect(again, f"{bundle.name.path}, entry {first + place}")
+            if kind == b"change" and ERASURE_MARK in leaf:
+                self.any_erasure = True
+            if seen := add(segment, int(counter, 16)):
+                found = EntryId(plain_segment(segment), int(counter, 16), int(milliseconds.replace(b"-", b""), 16))
+                self._add_strange(bundle.name.path, found, first + place, seen)
 
     def _check_unusual(self, path: str, leaf: bytes, sequence: int) -> None:
         """A leaf that does not begin as those Mainstay writes."""
@@ -335,9 +342,20 @@ class TreeCheck:
             self._findings.add(path, f"expected a leaf with a kind and an id, found {leaf[:60]!r}", sequence=sequence)
             return
         self.kinds[decoded.kind.encode()] += 1
-        segment = entry_id.segment
-        if self.seen.add(f"7{segment[:3]}-8{segment[3:6]}-{segment[6:]}".encode(), entry_id.counter):
+        if seen := self.seen.add(segment_in_id(entry_id.segment), entry_id.counter):
+            self._add_strange(path, entry_id, sequence, seen)
+
+    def _add_strange(self, path: str, entry_id: EntryId, sequence: int, seen: Seen) -> None:
+        """An id that does not follow the one before it in its segment."""
+        if seen is Seen.AGAIN:
             self.seen.suspect(entry_id, f"{path}, entry {sequence}")
+        elif self._gapless:
+            self._findings.add(
+                path,
+                f"expected entry {self.seen.last(segment_in_id(entry_id.segment))} of segment {entry_id.segment} next,"
+                f" found its entry {entry_id.counter}: some were removed or moved",
+                sequence=sequence,
+            )
 
     def _check_bodies(self, bundle: _Bundle, leaves: list[bytes | None], first: int) -> None:
         """Hold each body against what its leaf commits to, up to the first that is wrong.
@@ -345,21 +363,30 @@ class TreeCheck:
         A changed length moves all that follow, so that nothing could be said of those.
         """
         name = TileName(BODIES, bundle.name.number)
-        content = self._read(name)
-        if content is None:
+        try:
+            descriptor = open_regular(self._directory / name.path)
+        except OSError as error:
+            self._add_unreadable(name, error)
             return
-        view = memoryview(content)
-        sha = sha256
-        at, total = 0, len(content)
-        for place, leaf in enumerate(leaves):
-            begin = at + 4
-            at = begin + int.from_bytes(view[at:begin], "big")
-            if at > total:
-                self._findings.add(
-                    name.path, f"expected a body, found the end of the file at byte {total}", sequence=first + place
-                )
+        try:
+            self._compare_bodies(name, descriptor, leaves, first)
+        finally:
+            os.close(descriptor)
+
+    def _compare_bodies(self, name: TileName, descriptor: int, leaves: list[bytes | None], first: int) -> None:
+        total = os.fstat(descriptor).st_size
+        begin = end = empty = 0
+        for leaf, (sequence, (begin, end, found)) in zip(
+            leaves, enumerate(_body_digests(descriptor, total, len(leaves)), first), strict=False
+        ):
+            if not found:
+                what = f"the end of the file at byte {total}" if end > total else f"{end - begin:,} bytes"
+                self._findings.add(name.path, f"expected a body, found {what}", sequence=sequence)
                 return
-            found = sha(view[begin:at]).hexdigest()
+            if begin == end:
+                empty |= 1 << sequence % WIDTH
+                self._check_empty(name, sequence, leaf)
+                continue
             if leaf is None or leaf.endswith(b',"body":"%b"}' % found.encode()):
                 continue
             decoded = read_leaf(leaf)
@@ -368,26 +395,62 @@ class TreeCheck:
                 self._findings.add(
                     name.path,
                     f"expected a body with the commitment {expected}, found {found}",
-                    sequence=first + place,
+                    sequence=sequence,
                     offset=begin - 4,
                 )
                 return
-        if at < total and len(leaves) == WIDTH:
-            self._findings.add(name.path, f"expected {at} bytes, found {total}", offset=at)
+        if end < total and len(leaves) == WIDTH:
+            self._findings.add(name.path, f"expected {end} bytes, found {total}", offset=end)
+        self.trailing += end < total and len(leaves) < WIDTH
+        if self._erased is not None:
+            self._erased.check_bundle(name.number, empty, len(leaves))
+
+    def _check_empty(self, name: TileName, sequence: int, leaf: bytes | None) -> None:
+        if leaf is None:
+            return
+        if self._erased is None:
+            self._findings.add(name.path, "expected a body, found that it was erased", sequence=sequence)
+        else:
+            self._erased.check_empty(sequence, leaf, name.path)
+
+
+def _body_digests(descriptor: int, total: int, count: int) -> Iterator[tuple[int, int, str]]:
+    """Where each body of a file of `total` bytes begins and ends, and the SHA-256 of salt and body.
+
+    Ends with an empty digest at the first that is not all there, or longer than any.
+    """
+    base, end = 0, 0
+    view = memoryview(os.pread(descriptor, min(total, _CHUNK_BYTES), 0))
+    for _ in range(count):
+        begin = end + 4
+        if begin > base + len(view):
+            base, view = end, memoryview(os.pread(descriptor, _CHUNK_BYTES, end))
+        length = int.from_bytes(view[end - base : begin - base], "big")
+        end = begin + length
+        if end > total or length > MAX_GROUP_BYTES:
+            yield begin, end, ""
+            return
+        if end > base + len(view):
+            base, view = begin, memoryview(os.pread(descriptor, _CHUNK_BYTES, begin))
+        hasher = sha256(view[begin - base : end - base])
+        for at in range(base + len(view), end, _CHUNK_BYTES):  # of one that is longer than a chunk
+            hasher.update(os.pread(descriptor, min(_CHUNK_BYTES, end - at), at))
+        yield begin, end, hasher.hexdigest()
 
 
 def read_file(directory: Path, name: TileName) -> bytes:
-    """A file of the log; of a partial one that was superseded while we read, the beginning of its full one.
+    """A tile or bundle; of a partial one that was superseded while we read, the beginning of its full one.
 
-    Raises OSError when it cannot be read.
+    Raises OSError when it cannot be read, and Damaged when it is longer than any.
     """
     path = directory / name.path
-    if name.folder == BODIES or name.width == WIDTH:
-        return path.read_bytes()
+    limit = MAX_BUNDLE_BYTES if name.folder == ENTRIES else WIDTH * HASH_BYTES
+    if name.width == WIDTH:
+        return read_regular(path, limit)
     try:
-        return path.read_bytes()
+        return read_regular(path, limit)
     except FileNotFoundError:
-        content = (directory / name._replace(width=WIDTH).path).read_bytes()
+        content = read_regular(directory / name._replace(width=WIDTH).path, limit)
     if name.folder != ENTRIES:
         return content[: name.width * HASH_BYTES]
     at = 0

@@ -3,7 +3,9 @@ r"""The write-ahead log: what a process has promised to remember, before anyone 
 Each process appends to a segment of its own. A segment is a 16-byte header and then groups; a group is what one
 `fdatasync` made durable, and is whole or void. The next group is written only after the last one is on disk, so a
 valid group proves every group before it was acknowledged. That is how a **torn tail** (the last group of a process
-that died; nobody was told of it) is told from **damage** (a broken group with a valid one after it).
+that died; nobody was told of it) is told from **damage** (a broken group with a valid one after it). A process that is
+killed leaves a strict beginning of its last group, never other bytes: a last group that is all there and does not hold
+is **broken**, by a change or by a power failure while nobody had been told of it.
 
     header   "MSWAL\x01" · segment name, 10 ASCII hex digits
     group    "MSG1" · u64 own offset · u32 entries · u32 bytes that follow · u32 CRC-32 of all the rest
@@ -19,7 +21,9 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import secrets
+import stat
 import struct
 from dataclasses import dataclass
 from enum import Enum
@@ -28,6 +32,7 @@ from zlib import crc32
 
 from mainstay.files import sync_directory, write_all
 from mainstay.ledger.entry import MAX_LEAF_BYTES, SALT_BYTES, SEGMENT_HEX, Entry
+from mainstay.ledger.reading import open_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -39,11 +44,14 @@ GROUP_MAGIC = b"MSG1"
 SUFFIX = ".wal"
 UNBORN_SUFFIX = ".new"  # a segment that is not locked yet, or never was: nothing was ever promised in it
 MAX_GROUP_BYTES = 256 << 20  # a longer length field is damage, not a group
+ROTATE_FILE = "rotate"  # beside the folder of segments: writers leave segments that are older than it
+SEARCHED_TIMES = 4  # how often the rest of a broken segment may be read in search of a whole group
 
 _PREFIX = struct.Struct(">4sQII")
 _CRC = struct.Struct(">I")
 _SIZES = struct.Struct(">II")
 GROUP_HEADER_BYTES = _PREFIX.size + _CRC.size
+_NAME = re.compile(rf"[0-9a-f]{{{SEGMENT_HEX}}}", re.ASCII)
 
 
 def frame_entry(leaf: bytes, salt: bytes, body: bytes) -> bytes:
@@ -70,6 +78,7 @@ class Segment:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             write_all(self._descriptor, MAGIC + self.name.encode())
             os.fsync(self._descriptor)
+            self._born_ns = os.fstat(self._descriptor).st_mtime_ns
             unborn.rename(self.path)
             sync_directory(directory)
         except OSError:
@@ -95,6 +104,15 @@ class Segment:
         os.fdatasync(self._descriptor)
         self.bytes += len(group)
 
+    def is_to_be_left(self) -> bool:
+        """Whether somebody has asked since it was made that writers begin new ones, and this one holds anything."""
+        if self.bytes == HEADER_BYTES:
+            return False
+        try:
+            return (self.path.parent.parent / ROTATE_FILE).stat().st_mtime_ns > self._born_ns
+        except FileNotFoundError:
+            return False
+
     def close(self) -> None:
         """Mark the end in good order and let go of the file."""
         try:
@@ -107,12 +125,20 @@ class Segment:
         os.close(self._descriptor)
 
 
+def ask_to_leave(ledger_dir: Path) -> None:
+    """Ask every writer to close its segment and begin a new one, so that the sealer may delete it."""
+    with (ledger_dir / ROTATE_FILE).open("ab"):
+        pass
+    os.utime(ledger_dir / ROTATE_FILE)
+
+
 class End(Enum):
     """How a segment ends, as far as it could be read."""
 
     CLOSED = "closed"  # the writer stopped in good order
     OPEN = "open"  # the file ends with a whole group; the writer lives, or was killed
-    TORN = "torn"  # the last group is not whole; none of its entries was acknowledged
+    TORN = "torn"  # it ends with the strict beginning of a group; none of its entries was acknowledged
+    BROKEN = "broken"  # the last group is no beginning of one and does not hold; no later one proves that it ever did
     DAMAGED = "damaged"  # a group is broken and a later one proves that it had been whole, or the header is not ours
 
 
@@ -134,22 +160,20 @@ class SegmentReader:
     def groups(self) -> Iterator[Group]:
         """Every whole group from `offset` on. One group is in memory at a time.
 
-        Raises OSError when the file cannot be read.
+        Raises OSError when the file cannot be read or is no regular file.
         """
-        with self.path.open("rb") as file:
+        with open(self.path, "rb", opener=open_regular) as file:
             size = os.fstat(file.fileno()).st_size
             if self.offset < HEADER_BYTES:
-                header = file.read(HEADER_BYTES)
-                if header != MAGIC + self.path.stem.encode():
-                    self.end = End.TORN if len(header) < HEADER_BYTES else End.DAMAGED
+                # A segment gets its name only when its header is on disk, so that one too short was cut.
+                if file.read(HEADER_BYTES) != MAGIC + self.path.stem.encode():
+                    self.end = End.DAMAGED
                     return
                 self.offset = HEADER_BYTES
             while self.offset < size:
-                file.seek(self.offset)
                 payload = _read_group(file, self.offset, size)
                 if payload is None:
-                    later = _later_group(file, self.offset + 1, size)
-                    self.end = End.TORN if later is None else End.DAMAGED
+                    self.end = _judge_tail(file, self.offset, size)
                     return
                 count, content = payload
                 end = self.offset + GROUP_HEADER_BYTES + len(content)
@@ -166,9 +190,34 @@ class SegmentReader:
             self.end = End.OPEN
 
 
+def locate_bodies(file: BinaryIO) -> Iterator[tuple[int, int, int]]:
+    """Where the salt and body of each entry of a segment stand: its counter, the offset, and the offset behind.
+
+    Lengths alone are gone by, whether or not checksums hold. Ends where no group of that shape begins.
+    """
+    size = os.fstat(file.fileno()).st_size
+    offset, counter = HEADER_BYTES, 0
+    while (header := _read_header(file, offset)) is not None and header.entries:
+        at = offset + GROUP_HEADER_BYTES
+        end = at + header.length
+        for _ in range(header.entries):
+            file.seek(at)
+            sizes = file.read(_SIZES.size)
+            if len(sizes) < _SIZES.size:
+                return
+            leaf_bytes, body_bytes = _SIZES.unpack(sizes)
+            begin = at + _SIZES.size + leaf_bytes
+            at = begin + SALT_BYTES + body_bytes
+            if at > min(end, size):
+                return
+            yield counter, begin, at
+            counter += 1
+        offset = end
+
+
 def is_live(path: Path) -> bool:
-    """Whether the process that writes this segment is still there."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    """Whether the process that writes this segment is still there. Raises OSError as reading it does."""
+    descriptor = open_regular(path)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -179,19 +228,38 @@ def is_live(path: Path) -> bool:
         os.close(descriptor)
 
 
+def is_segment_name(name: str) -> bool:
+    """Whether a file in the folder of segments is named as a segment is; all others belong to somebody else."""
+    return name.endswith(SUFFIX) and _NAME.fullmatch(name.removesuffix(SUFFIX)) is not None
+
+
 def segments(directory: Path) -> list[Path]:
-    """The segments in a directory, oldest first."""
+    """The segments in a directory, oldest first. What is no regular file or has no segment's name is left out."""
     if not directory.is_dir():
         return []
     found = []
     for path in directory.glob("*" + SUFFIX):
+        if not is_segment_name(path.name):
+            continue
         with contextlib.suppress(FileNotFoundError):  # sealed and deleted since it was listed
-            found.append((path.stat().st_mtime_ns, path))
+            status = path.lstat()
+            if stat.S_ISREG(status.st_mode):
+                found.append((status.st_mtime_ns, path))
     return [path for _, path in sorted(found)]
 
 
-def _read_group(file: BinaryIO, offset: int, size: int) -> tuple[int, bytes] | None:
-    """The count and content of the group at the current position, or None when it is not whole."""
+class _Header(NamedTuple):
+    """What stands before the content of a group."""
+
+    entries: int
+    length: int  # of the content, bytes
+    prefix: bytes
+    check: int
+
+
+def _read_header(file: BinaryIO, offset: int) -> _Header | None:
+    """The header at `offset`, or None when there is none that a group at this place could have."""
+    file.seek(offset)
     header = file.read(GROUP_HEADER_BYTES)
     if len(header) < GROUP_HEADER_BYTES:
         return None
@@ -199,12 +267,51 @@ def _read_group(file: BinaryIO, offset: int, size: int) -> tuple[int, bytes] | N
     magic, own, count, length = _PREFIX.unpack(prefix)
     if magic != GROUP_MAGIC or own != offset or length > MAX_GROUP_BYTES:
         return None
-    if offset + GROUP_HEADER_BYTES + length > size:
+    return _Header(count, length, prefix, check)
+
+
+def _read_group(file: BinaryIO, offset: int, size: int) -> tuple[int, bytes] | None:
+    """The count and content of the group at `offset`, or None when it is not whole."""
+    header = _read_header(file, offset)
+    if header is None or offset + GROUP_HEADER_BYTES + header.length > size:
         return None
-    content = file.read(length)
-    if len(content) < length or crc32(content, crc32(prefix)) != check:
+    content = file.read(header.length)
+    if len(content) < header.length or crc32(content, crc32(header.prefix)) != header.check:
         return None
-    return count, content
+    return header.entries, content
+
+
+def _judge_tail(file: BinaryIO, offset: int, size: int) -> End:
+    """What a group that is not whole at `offset` of a file of `size` bytes says of how the file ends."""
+    if _has_later_group(file, offset + 1, size):
+        return End.DAMAGED
+    return End.TORN if _is_beginning(file, offset, size) else End.BROKEN
+
+
+def _is_beginning(file: BinaryIO, offset: int, size: int) -> bool:
+    """Whether the bytes from `offset` to the end are the strict beginning of a group that could have been written."""
+    file.seek(offset)
+    begun = file.read(min(_PREFIX.size, size - offset))
+    if not begun.startswith((GROUP_MAGIC + offset.to_bytes(8, "big"))[: len(begun)]):
+        return False
+    if size - offset < GROUP_HEADER_BYTES:
+        return True
+    header = _read_header(file, offset)
+    there = size - offset - GROUP_HEADER_BYTES
+    if header is None or header.length <= there:
+        return False
+    at, least = 0, _SIZES.size + SALT_BYTES
+    for done in range(header.entries):
+        if at + (header.entries - done) * least > header.length:
+            return False
+        if at + _SIZES.size > there:
+            return True
+        file.seek(offset + GROUP_HEADER_BYTES + at)
+        leaf_bytes, body_bytes = _SIZES.unpack(file.read(_SIZES.size))
+        if leaf_bytes > MAX_LEAF_BYTES:
+            return False
+        at += least + leaf_bytes + body_bytes
+    return there < at == header.length
 
 
 def _split(content: bytes, count: int) -> list[Entry] | None:
@@ -226,20 +333,25 @@ def _split(content: bytes, count: int) -> list[Entry] | None:
     return entries if at == len(content) else None
 
 
-def _later_group(file: BinaryIO, start: int, size: int) -> int | None:
-    """The offset of any whole group within [start, size). Only a broken segment is searched.
+def _has_later_group(file: BinaryIO, start: int, size: int) -> bool:
+    """Whether there is a whole group within [start, size). Only a broken segment is searched.
 
     `size` is what the file had when reading began: a writer may have added whole groups since then, and they prove
-    nothing about a group that was still being written.
+    nothing about a group that was still being written. No group that was being written is longer than MAX_GROUP_BYTES,
+    so that nothing farther away need be searched.
     """
     step = 1 << 20
+    size = min(size, start + 2 * MAX_GROUP_BYTES)
+    budget = SEARCHED_TIMES * (size - start)  # headers made to be found might else have all read again and again
     for window_at in range(start, size, step):
         file.seek(window_at)
         window = file.read(min(step + len(GROUP_MAGIC) - 1, size - window_at))
         found = window.find(GROUP_MAGIC)
         while found >= 0:
-            file.seek(window_at + found)
-            if _read_group(file, window_at + found, size) is not None:
-                return window_at + found
+            header = _read_header(file, window_at + found)
+            if header is not None and window_at + found + GROUP_HEADER_BYTES + header.length <= size:
+                budget -= header.length
+                if budget < 0 or _read_group(file, window_at + found, size) is not None:
+                    return True
             found = window.find(GROUP_MAGIC, found + 1)
-    return None
+    return False

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import ctypes
 import gc
 import logging
-import os
 import signal
 import sys
 from pathlib import Path
@@ -28,6 +26,7 @@ from mainstay.decision.path import DecisionPath
 from mainstay.errors import MainstayError
 from mainstay.ledger.journal import Journal
 from mainstay.server.app import Application, observe_into
+from mainstay.server.life import end_with_parent, set_up_logging
 from mainstay.server.metrics import load_counts, save_counts, slot_file, total
 from mainstay.workspace import open_workspace
 
@@ -41,7 +40,6 @@ logger = logging.getLogger("mainstay.server")
 
 BACKLOG = 1024  # connections the kernel keeps for us while we are busy
 COUNTS_SECONDS = 1.0
-_PR_SET_PDEATHSIG = 1
 
 
 class Worker:
@@ -100,12 +98,13 @@ class Worker:
         self._save_counts(self._current_counts())
 
     def _open_journal(self, on_idle: Callable[[], None]) -> Journal:
-        return Journal(self._workspace.ledger / "wal", self._loop.call_soon_threadsafe, on_idle=on_idle)
+        self._journal = Journal(self._workspace.ledger / "wal", self._loop.call_soon_threadsafe, on_idle=on_idle)
+        return self._journal
 
     # Counts.
 
     def _current_counts(self) -> Counts:
-        journal = self._path.journal
+        journal = self._journal
         counts = self._counts
         counts.records = self._base.records + journal.records
         counts.syncs = self._base.syncs + journal.syncs
@@ -128,23 +127,6 @@ class Worker:
             save_counts(slot_file(self._workspace.run, self._slot), counts)
         except OSError as error:
             logger.warning("counts not saved: %s", error)
-
-
-def end_with_parent() -> None:
-    """Have the kernel send SIGTERM to this process when its parent dies, however that ends (Linux, prctl(2))."""
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() == 1:  # it has died already
-        sys.exit(0)
-
-
-def set_up_logging(name: str) -> None:
-    """Log lines of this process to standard error, with its name and time."""
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.INFO,
-        format=f"%(asctime)s {name} %(levelname)s %(message)s",
-        datefmt="%Y-%m-%dT%H:%M:%S%z",
-    )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
