@@ -1,6 +1,7 @@
 """The workspace: one directory with `mainstay.toml`, `capabilities/` and the data directory `.mainstay/`.
 
-Settings come from `mainstay.toml`; each may be overridden by the environment variable named beside it.
+Settings come from `mainstay.toml`; each may be overridden by the environment variable named beside it, a list by its
+values with spaces between them.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 from msgspec import Meta
+from msgspec.inspect import VarTupleType, type_info
 
 from mainstay.errors import Misuse
 
@@ -40,6 +42,25 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     refresh_seconds: Annotated[float, Meta(ge=0.01, le=60)] = (
         0.5  # how often a worker looks for a new release or changed keys
     )
+    witnesses: Annotated[str, Meta(max_length=4_096)] = (
+        ""  # a trust policy (C2SP tlog-policy), relative to the workspace: who is asked to cosign the ledger
+    )
+    anchors: Annotated[
+        tuple[Annotated[str, Meta(min_length=1, max_length=2_048)], ...], Meta(max_length=16)
+    ] = ()  # where checkpoints are kept besides: URLs of directories, git repositories and HTTP services
+    anchor_interval_seconds: Annotated[float, Meta(ge=0.1, le=86_400)] = (
+        300.0  # how often a new checkpoint is given to witnesses and anchors
+    )
+    # Where tables stand: a folder, relative to the workspace, or s3://BUCKET/FOLDER; empty: in the data directory.
+    lake: Annotated[str, Meta(max_length=1_024)] = ""
+    lake_interval_seconds: Annotated[float, Meta(ge=0, le=3_600)] = (
+        0.0  # how often sealed decisions are exported to the lake; 0: never
+    )
+    lake_maintenance_seconds: Annotated[float, Meta(ge=10, le=604_800)] = (
+        3_600.0  # how often tables are compacted, and old rows and files removed
+    )
+    lake_versions_days: Annotated[float, Meta(ge=0, le=7)] = 7.0  # how long older versions of a table can be read
+    lake_rows_days: Annotated[int, Meta(ge=0, le=36_500)] = 0  # how old rows of daily tables may become; 0: any age
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +99,11 @@ class Workspace:
         return self.data / "keys"
 
     @property
+    def anchors(self) -> Path:
+        """What is known of witnesses and anchors; made anew from what they say when it is lost."""
+        return self.data / "anchors"
+
+    @property
     def memory(self) -> Path:
         """What workers remember across restarts and may lose: last good answers."""
         return self.data / "memory"
@@ -98,12 +124,17 @@ class Workspace:
                 value = said[field.name]
                 try:
                     str(value).encode()  # a variable of other bytes is text with halves of surrogate pairs
-                    changes[field.name] = msgspec.convert(value, field.type, strict=False)
+                    changes[field.name] = msgspec.convert(_listed(value, field.type), field.type, strict=False)
                 except UnicodeEncodeError:
                     raise Misuse(f"{place(field.name)}={value!a}: expected UTF-8") from None
                 except msgspec.ValidationError as error:
                     raise Misuse(f"{place(field.name)}={value}: {error}") from None
         return replace(self, settings=msgspec.structs.replace(self.settings, **changes))
+
+
+def _listed(value: object, kind: Any) -> object:
+    """A value for a setting of this type: text for a list is its values with spaces between."""
+    return value.split() if isinstance(value, str) and isinstance(type_info(kind), VarTupleType) else value
 
 
 def find_workspace(start: Path) -> Workspace:

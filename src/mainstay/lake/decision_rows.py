@@ -1,0 +1,190 @@
+"""Decisions and reported outcomes as rows: what stands in their leaves, and in their bodies while these are there.
+
+Inputs, outputs, details and outcomes are JSON text, because each capability has its own. A business key is a digest
+(HMAC-SHA256, 128 bits, hex), so that a table names nobody by it.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+import msgspec
+import polars as pl
+
+if TYPE_CHECKING:
+    from mainstay.ledger.entry import Entry
+    from mainstay.ledger.index_key import KeyDigests
+
+DECISIONS: Final = "decisions/"
+OUTCOMES: Final = "outcomes/"
+DAY: Final = "day"  # the partition of every table that grows by the day
+
+_INSTANT: Final = pl.Datetime("us", "UTC")
+_LEAF: Final = {"sequence": pl.Int64(), "id": pl.String(), "at": _INSTANT, "capability": pl.String()}
+DECISION_BODY: Final = {
+    "key": pl.String(),
+    "input": pl.String(),
+    "output": pl.String(),
+    "confidence": pl.Float64(),
+    "novelty": pl.Float64(),
+    "details": pl.String(),
+}
+OUTCOME_BODY: Final = {
+    "decision_id": pl.String(),
+    "key": pl.String(),
+    "outcome": pl.String(),
+    "observed_at": _INSTANT,
+}
+_DECISION_LEAF: Final = {
+    "version": pl.String(),
+    "release": pl.Int64(),
+    "stage": pl.String(),
+    "outcome": pl.String(),
+    "reasons": pl.List(pl.String()),
+    "policy": pl.String(),
+}
+_BOTH: Final = {"principal": pl.String(), "leaf_hash": pl.String()}
+SCHEMAS: Final = {
+    DECISIONS: pl.Schema({DAY: pl.Date(), **_LEAF, **_DECISION_LEAF, **_BOTH, **DECISION_BODY}),
+    OUTCOMES: pl.Schema({DAY: pl.Date(), **_LEAF, **_BOTH, **OUTCOME_BODY}),
+}
+BODIES: Final = {DECISIONS: tuple(DECISION_BODY), OUTCOMES: tuple(OUTCOME_BODY)}  # the columns that may be erased
+
+
+class _Leaf(msgspec.Struct):
+    kind: str
+    id: str
+    at: str
+    capability: str | None = None
+    version: str | None = None
+    release: int | None = None
+    stage: str | None = None
+    outcome: str | None = None
+    reasons: list[str] = []
+    policy: str | None = None
+    principal: str | None = None
+
+
+class _DecisionBody(msgspec.Struct):
+    key: str | None = None
+    input: msgspec.Raw = msgspec.Raw(b"null")
+    output: msgspec.Raw = msgspec.Raw(b"null")
+    confidence: float | None = None
+    novelty: float | None = None
+    details: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class _OutcomeBody(msgspec.Struct):
+    decision_id: str | None = None
+    key: str | None = None
+    outcome: msgspec.Raw = msgspec.Raw(b"null")
+    observed_at: str | None = None
+
+
+_leaf = msgspec.json.Decoder(_Leaf).decode
+_decision_body = msgspec.json.Decoder(_DecisionBody).decode
+_outcome_body = msgspec.json.Decoder(_OutcomeBody).decode
+_NOT_READ = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_NO_DECISION: Final = (None,) * len(DECISION_BODY)
+_NO_OUTCOME: Final = (None,) * len(OUTCOME_BODY)
+
+_BETWEEN: Final = "\x1f"  # reasons, which are codes
+
+_Row: TypeAlias = tuple[Any, ...]
+
+
+class Rows:
+    """Rows of one batch, by the table they go to."""
+
+    def __init__(self, digests: KeyDigests) -> None:
+        self._digest = digests.of
+        self._rows: dict[tuple[str, str], list[_Row]] = {}
+        self.unread = 0  # bodies that are not what Mainstay writes: their columns are null
+
+    def add(self, sequence: int, entry: Entry, leaf_hash: str) -> None:
+        """The row of an entry; none for a change, and for what Mainstay did not write."""
+        if not entry.leaf.startswith((b'{"kind":"decision"', b'{"kind":"outcome"')):
+            return
+        try:
+            leaf = _leaf(entry.leaf)
+        except _NOT_READ:
+            return
+        if leaf.capability is None:
+            return
+        head = (sequence, leaf.id, leaf.at, leaf.capability)
+        tail = (leaf.principal, leaf_hash)
+        if leaf.kind == "decision":
+            middle = (leaf.version, leaf.release, leaf.stage, leaf.outcome, _BETWEEN.join(leaf.reasons), leaf.policy)
+            row = (*head, *middle, *tail, *self._decision(entry.body))
+            self._rows.setdefault((DECISIONS, leaf.capability), []).append(row)
+        elif leaf.kind == "outcome":
+            row = (*head, *tail, *self._outcome(entry.body, leaf.at))
+            self._rows.setdefault((OUTCOMES, leaf.capability), []).append(row)
+
+    def frames(self) -> dict[tuple[str, str], pl.DataFrame]:
+        """What was added, by kind of table and capability, in the order of the log."""
+        return {place: _frame(place[0], rows) for place, rows in self._rows.items()}
+
+    def _decision(self, content: bytes) -> _Row:
+        if not content:
+            return _NO_DECISION
+        try:
+            body = _decision_body(content)
+            return (
+                None if body.key is None else self._digest(body.key).hex(),
+                _text(body.input),
+                _text(body.output),
+                body.confidence,
+                body.novelty,
+                _text(body.details),
+            )
+        except _NOT_READ:
+            self.unread += 1
+            return _NO_DECISION
+
+    def _outcome(self, content: bytes, at: str) -> _Row:
+        if not content:
+            return _NO_OUTCOME
+        try:
+            body = _outcome_body(content)
+            return (
+                None if body.decision_id is None else body.decision_id.lower(),
+                None if body.key is None else self._digest(body.key).hex(),
+                _text(body.outcome),
+                instant(body.observed_at or at) or instant(at),
+            )
+        except _NOT_READ:
+            self.unread += 1
+            return _NO_OUTCOME
+
+
+def _text(value: msgspec.Raw) -> str | None:
+    content = bytes(value)
+    return None if content == b"null" else content.decode()
+
+
+def instant(text: str) -> datetime | None:
+    """RFC 3339; without an offset it is UTC. None when it is no time."""
+    try:
+        found = datetime.fromisoformat(text)
+        return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _frame(kind: str, rows: list[_Row]) -> pl.DataFrame:
+    """The rows as a table has them; instants and reasons come as text, which is made columns of much faster."""
+    names = [name for name in SCHEMAS[kind] if name != DAY]
+    texts = {"at", "reasons"}
+    columns = [
+        pl.Series(name, values, pl.String() if name in texts else SCHEMAS[kind][name], strict=False)
+        for name, values in zip(names, zip(*rows, strict=True), strict=True)
+    ]
+    at = pl.col("at").str.to_datetime("%Y-%m-%dT%H:%M:%S%.fZ", time_unit="us", strict=False).dt.replace_time_zone("UTC")
+    frame = pl.DataFrame(columns).with_columns(at).with_columns(pl.col("at").dt.date().alias(DAY))
+    if kind == OUTCOMES:
+        return frame
+    none = pl.lit([], dtype=pl.List(pl.String))
+    reasons = pl.when(pl.col("reasons") == "").then(none).otherwise(pl.col("reasons").str.split(_BETWEEN))
+    return frame.with_columns(reasons.alias("reasons"))
