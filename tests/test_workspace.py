@@ -54,6 +54,16 @@ def test_a_wrong_variable_is_quoted_back(tmp_path: Path) -> None:
         open_workspace(make(tmp_path), {"MAINSTAY_WORKERS": "many"})
 
 
+def test_a_list_is_given_in_the_environment_with_spaces_between(tmp_path: Path) -> None:
+    root = make(tmp_path, 'log = "l"\nanchors = ["file:///a"]\n')
+    assert open_workspace(root, {}).settings.anchors == ("file:///a",)
+    urls = "file:///b  https://c.example.com/d"
+    assert open_workspace(root, {"MAINSTAY_ANCHORS": urls}).settings.anchors == tuple(urls.split())
+    assert open_workspace(root, {"MAINSTAY_ANCHORS": ""}).settings.anchors == ()
+    with pytest.raises(Misuse, match="MAINSTAY_ANCHORS=a a"):
+        open_workspace(root, {"MAINSTAY_ANCHORS": "a " * 17})
+
+
 def test_where_there_is_none_it_says_how_to_make_one(tmp_path: Path) -> None:
     with pytest.raises(Misuse, match="mainstay init"):
         find_workspace(tmp_path)

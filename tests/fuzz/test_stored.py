@@ -30,7 +30,8 @@ from mainstay.catalog.versions import digest_of, load_manifest
 from mainstay.cli.common import signing_key
 from mainstay.errors import Damaged, Failed, Misuse
 from mainstay.ledger.entry import Entry, read_id, read_leaf
-from mainstay.ledger.index import _Chunk
+from mainstay.ledger.index_key import KeyDigests
+from mainstay.ledger.index_rows import Chunk
 from mainstay.ledger.review_entries import read_resolution, read_waiting
 from mainstay.ledger.wal import HEADER_BYTES, MAGIC, Segment, SegmentReader, frame_entry
 from mainstay.runtime.calibration import Calibrator
@@ -242,7 +243,7 @@ def test_a_changed_entry_is_read_or_is_none(leaf: bytes, body: bytes) -> None:
     assert found is not None or read_id(leaf) is None or leaf.startswith(b'{"kind":"')
     read_waiting(entry)
     read_resolution(entry)
-    _Chunk().add(0, entry)
+    Chunk(KeyDigests(bytes(32))).add(0, entry)
 
 
 @pytest.fixture(scope="module")
