@@ -424,6 +424,29 @@ def test_a_function_that_cannot_be_used_is_refused_with_its_own_words(tmp_path: 
     assert not (tmp_path / "drafted").exists()
 
 
+@pytest.mark.acceptance
+def test_what_columns_settle_is_drafted_and_what_may_tell_of_a_person_only_on_somebodys_word(tmp_path: Path) -> None:
+    code = tmp_path / "pilot"
+    code.mkdir()
+    (code / "predict.py").write_text("def predict(records):\n    return [{'score': 0.5} for _ in records]\n", "utf-8")
+    chosen = np.random.default_rng(0).integers(20, size=drafts.ROWS)
+    numbers = {"city": chosen, "state": chosen % 4, "phone": chosen + 100}
+    table = pd.DataFrame({name: [f"no. {number}" for number in column] for name, column in numbers.items()})
+    data = drafts.write_sample(tmp_path / "sample.csv", table.assign(above=chosen % 2))
+    said: dict[str, Any] = {"model": f"{code}/predict.py:predict", "data": data, "label": "above"}
+    (table_of,) = drafts.make(tmp_path, **said).pilot.input.tables
+    assert (table_of.determinant, table_of.dependents) == (("city",), ("state",))
+    text = (tmp_path / "drafted" / "contract.odcs.yaml").read_text("utf-8")
+    assert "# inferred from 20 values of city; 400 rows agree with others that have the same" in text
+    assert "      - [no. 0, no. 0]" in text
+    assert "no. 119" not in text
+    told = drafts.make(tmp_path, **said, public=("phone",), target=tmp_path / "told")
+    assert {each.determinant for each in told.pilot.input.tables} == {("city",), ("phone",)}
+    assert "no. 119" in (tmp_path / "told" / "contract.odcs.yaml").read_text("utf-8")
+    with pytest.raises(Misuse, match=r'--public fone: expected a column of the sample \(did you mean "phone"\?\)'):
+        drafts.make(tmp_path, **said, public=("fone",), target=tmp_path / "none")
+
+
 def test_a_function_needs_a_folder_of_its_own(tmp_path: Path) -> None:
     (tmp_path / "predict.py").write_text(FUNCTION, "utf-8")
     with pytest.raises(Misuse, match="stands above the folder that is drafted"):

@@ -134,3 +134,11 @@ def test_words_that_yaml_once_took_for_booleans_are_quoted() -> None:
 def test_what_json_cannot_say_is_refused() -> None:
     with pytest.raises(TypeError, match="expected what JSON can say, found set"):
         write_yaml({"a": {1}})
+
+
+def test_the_rows_of_a_table_stand_each_on_one_line() -> None:
+    rows = [["a", 1, "long words " * 12 + "end"], ["b", None, "x"]]
+    made = write_yaml({"mapping": rows, "none": []}).decode().splitlines()
+    assert made[0] == "mapping:"
+    assert made[1].startswith("  - [a, 1, long words")
+    assert made[2:] == ["  - [b, null, x]", "none: []"]
