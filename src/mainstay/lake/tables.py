@@ -175,6 +175,8 @@ class Table:
         with translated(f"table {self.name}"):
             oldest.load_as_version(at)
         low, high = oldest.version(), newest.version()
+        while low and self._committed_at(low) > at:
+            low -= 1  # a file's time comes from a coarser clock than the commit's own, and may be earlier
         while low < high:
             middle = (low + high + 1) // 2
             low, high = (middle, high) if self._committed_at(middle) <= at else (low, middle - 1)
