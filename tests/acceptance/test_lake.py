@@ -331,6 +331,8 @@ keep_exported(open_workspace(Path(sys.argv[1])), Event()).join()
 def test_the_exporting_process_ends_with_whoever_began_it_and_loads_nothing_there(tmp_path: Path) -> None:
     persons = Persons(tmp_path / "w")
     persons.writer.segment.abandon()
+    settings_file = persons.workspace.root / "mainstay.toml"
+    settings_file.write_text(settings_file.read_text() + "lake_interval_seconds = 0.05\n")
     command = [sys.executable, "-c", PARENT, str(persons.workspace.root)]
     paths = os.pathsep.join(path for path in sys.path if path)
     with subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": paths}) as parent:

@@ -339,13 +339,16 @@ def test_anchoring_killed_at_any_moment_goes_on_where_it_was(tmp_path: Path) -> 
     rng = random.Random(20130401)
     with two_witnesses(tmp_path, workspace):
         killed = size = 0
+        begun = time.monotonic()
+        run("ledger", "anchor", "--workspace", str(workspace.root))
+        whole_seconds = time.monotonic() - begun
         for _ in range(6):
             write_segment(workspace.ledger, 3)
             with Sealer(workspace.ledger, key, key.name) as sealer:
                 size = sealer.seal_once().size
             command = [*COMMAND, "ledger", "anchor", "--workspace", str(workspace.root)]
             process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            time.sleep(0.35 + rng.random() * 0.5)
+            time.sleep(rng.uniform(0.4, 0.9) * whole_seconds)
             process.send_signal(signal.SIGKILL)
             killed += process.wait() == -signal.SIGKILL
         said = run("ledger", "anchor", "--workspace", str(workspace.root), "--json")
