@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from mainstay import arrays
 from mainstay.arrays import MAX_ITEMS, TooMany, split_array, split_lines
+from mainstay.errors import NOT_READ
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +22,6 @@ values = st.recursive(
     max_leaves=6,
 )
 spaces = st.text(" \t\n\r", max_size=2).map(str.encode)
-NOT_READ = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 @pytest.fixture(params=[-1, 1 << 20], ids=["large", "small"], autouse=True, scope="module")

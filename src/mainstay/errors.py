@@ -9,12 +9,17 @@ MainstayError            something a person can act on; `str` is the whole messa
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+import msgspec
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mainstay.problems import Problem
+
+NOT_READ: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for bytes that are not what was expected; the last for JSON nested too deep."""
 
 
 class MainstayError(Exception):

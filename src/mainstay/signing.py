@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from mainstay.errors import Damaged, Misuse
+from mainstay.errors import NOT_READ, Damaged, Misuse
 from mainstay.files import sync_directory, write_all, write_atomic
 
 if TYPE_CHECKING:
@@ -283,7 +283,7 @@ def open_envelope(content: bytes, payload_type: str, verifier: Verifier) -> byte
         raise Damaged(f"envelope: expected at most {MAX_ENVELOPE_BYTES} bytes, found {len(content)}")
     try:
         envelope = _decode_envelope(content)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except NOT_READ as error:
         raise Damaged(f"envelope: expected DSSE JSON, found an error: {error}") from None
     if envelope.payloadType != payload_type:
         raise Damaged(f"envelope: expected type {payload_type}, found {envelope.payloadType[:200]}")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias
 
 import msgspec
 
-from mainstay.errors import Damaged, Misuse
+from mainstay.errors import NOT_READ, Damaged, Misuse
 from mainstay.files import write_atomic
 from mainstay.locks import locked
 from mainstay.signing import open_envelope, sign_envelope
@@ -232,7 +232,7 @@ def _load(access: Path, verifier: Verifier) -> Snapshot:
         return msgspec.json.decode(payload, type=Snapshot)
     except Damaged as error:
         raise Damaged(f"{path}: {error.message}", hint=error.hint) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except NOT_READ as error:
         raise Damaged(f"{path}: signed, but no snapshot of keys: {error}") from None
 
 

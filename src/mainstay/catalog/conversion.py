@@ -26,7 +26,7 @@ from typing import Any, Final, Literal, TypeAlias
 import msgspec
 
 from mainstay.catalog.versions import MAX_FILE_BYTES, read_bounded
-from mainstay.errors import Failed, Misuse
+from mainstay.errors import NOT_READ, Failed, Misuse
 from mainstay.runtime.types import Feature, ModelInput, ModelOutput  # noqa: TC001 - msgspec reads the annotations
 
 Library: TypeAlias = Literal["sklearn", "xgboost", "lightgbm"]
@@ -145,7 +145,7 @@ def _reply(path: Path, code: int, shown: bytes) -> Reply | NoForm | Refusal:
         return msgspec.json.decode(read_bounded(path, MAX_REPLY_BYTES), type=Reply | NoForm | Refusal)
     except FileNotFoundError:
         raise Failed("the model ended its process before it was converted", hint=_tail(shown)) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except NOT_READ as error:
         raise Failed(f"the conversion answered with something else than a reply: {error}", hint=_tail(shown)) from None
 
 

@@ -16,7 +16,7 @@ import msgspec
 from mainstay.catalog.conversion import Limits, Refusal, run_child
 from mainstay.catalog.versions import read_bounded
 from mainstay.contract.inference_types import Wanted  # noqa: TC001 - msgspec reads the annotations
-from mainstay.errors import Failed, Misuse
+from mainstay.errors import NOT_READ, Failed, Misuse
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -136,7 +136,7 @@ def _ask(request: DescribeRequest, work: str) -> Described | Called:
             )
         except FileNotFoundError:
             raise Failed(f"{work} ended its process before it answered", hint=hint) from None
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        except NOT_READ as error:
             raise Failed(f"{work} answered with something else than a reply: {error}", hint=hint) from None
     if isinstance(reply, Refusal):
         raise Misuse(reply.message, hint=reply.hint)

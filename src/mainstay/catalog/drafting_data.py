@@ -13,7 +13,7 @@ import msgspec
 import polars as pl
 
 from mainstay.documents import shorten
-from mainstay.errors import Misuse
+from mainstay.errors import NOT_READ, Misuse
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -118,7 +118,7 @@ def _read_json_lines(path: Path, max_rows: int) -> tuple[pl.DataFrame, bool]:
             break
         try:
             record = decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        except NOT_READ as error:
             raise Misuse(f"{path}:{number}: expected a JSON object on each line: {error}") from None
         for name, value in record.items():
             columns.setdefault(name, [None] * rows).append(value)

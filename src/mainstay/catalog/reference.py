@@ -12,6 +12,7 @@ from msgspec import Raw, Struct
 
 from mainstay.catalog.samples import Broken, broken, read_lines
 from mainstay.documents import shorten
+from mainstay.errors import NOT_READ
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -52,7 +53,7 @@ def read_reference(content: bytes, file: str, declared: Declared) -> ReferenceRo
     def read(raw: bytes) -> tuple[Row, Any] | Iterator[Broken]:
         try:
             line = _decode_line(raw)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        except NOT_READ as error:
             return iter([Broken("$", 'JSON such as {"input": {...}, "outcome": {...}}', shorten(str(error)))])
         try:
             return declared.input.values(declared.input.decode(line.input)), read_label(line.outcome)

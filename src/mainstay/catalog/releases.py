@@ -23,7 +23,7 @@ from mainstay.capability.load import load_capability
 from mainstay.capability.types import PREVIOUS
 from mainstay.catalog.types import RELEASE_PAYLOAD, Canary, Digest, Release
 from mainstay.catalog.versions import open_version
-from mainstay.errors import Damaged, Misuse
+from mainstay.errors import NOT_READ, Damaged, Misuse
 from mainstay.files import sync_directory, write_atomic
 from mainstay.locks import locked
 from mainstay.signing import open_envelope, sign_envelope
@@ -346,7 +346,7 @@ def _read(path: Path, capability: str, number: int | None, verifier: Verifier) -
         release = msgspec.json.decode(open_envelope(content, RELEASE_PAYLOAD, verifier), type=Release)
     except Damaged as error:
         raise Damaged(f"{path}: {error.message}", hint=error.hint) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except NOT_READ as error:
         raise Damaged(f"{path}: signed, but no release: {error}") from None
     if release.capability != capability or number not in (None, release.number):
         raise Damaged(f"{path}: expected a release of {capability!r}, found {release.capability!r} {release.number}")

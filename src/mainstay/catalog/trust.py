@@ -19,11 +19,11 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
-from msgspec import DecodeError, Struct, field, json
+from msgspec import Struct, field, json
 
 from mainstay.catalog.conversion import PICKLE_SUFFIXES
 from mainstay.catalog.versions import digest_of, read_bounded
-from mainstay.errors import Failed, Misuse
+from mainstay.errors import NOT_READ, Failed, Misuse
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,7 +34,6 @@ MAX_SIGNATURE_BYTES: Final = 1 << 20
 MAX_KEY_BYTES: Final = 64 << 10
 MAX_REASON_CHARACTERS: Final = 10_000
 
-_NOT_READ: Final = (DecodeError, UnicodeDecodeError, RecursionError)
 _PAYLOAD: Final = b"application/vnd.in-toto+json"
 _HASHES: Final[dict[str, hashes.HashAlgorithm]] = {
     "secp256r1": hashes.SHA256(),
@@ -144,7 +143,7 @@ def verify_signature(file: str, content: bytes, signature: bytes, keys: Sequence
     beside = f"{file}{SIGNATURE_SUFFIX}"
     try:
         envelope = json.decode(signature, type=_Bundle).dsse_envelope
-    except _NOT_READ as error:
+    except NOT_READ as error:
         raise Misuse(f"{beside}: expected a Sigstore bundle (v0.3) with a DSSE envelope: {error}", hint=_MAKE) from None
     signed_by = next((key for key in keys if _is_signed(envelope, key)), None)
     if signed_by is None:
@@ -154,7 +153,7 @@ def verify_signature(file: str, content: bytes, signature: bytes, keys: Sequence
         )
     try:
         statement = json.decode(envelope.payload, type=_Statement)
-    except _NOT_READ as error:
+    except NOT_READ as error:
         raise Misuse(f"{beside}: expected a statement of Model Signing 1.0: {error}", hint=_MAKE) from None
     digest = _digest_of_one_file(statement)
     if digest is None:

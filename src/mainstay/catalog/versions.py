@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from mainstay.catalog.types import MANIFEST, Digest, Manifest, StoredFile
-from mainstay.errors import Damaged, Misuse
+from mainstay.errors import NOT_READ, Damaged, Misuse
 from mainstay.files import sync_directory, write_all
 from mainstay.locks import locked
 
@@ -99,7 +99,7 @@ def load_manifest(versions: Path, digest: Digest) -> Manifest:
         raise Damaged(f"{path}: expected content of {digest}, found {found}")
     try:
         return msgspec.json.decode(content, type=Manifest)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except NOT_READ as error:
         raise Damaged(f"{path}: its digest holds, but it is no manifest that this release reads: {error}") from None
 
 

@@ -11,14 +11,13 @@ from mainstay.cli.common import API_KEY_VARIABLE, DEFAULT, Common, out, print_js
 from mainstay.client.client import Client
 from mainstay.client.errors import CallRefused
 from mainstay.client.types import Decision, Item, Outcome
-from mainstay.errors import Misuse
+from mainstay.errors import NOT_READ, Misuse
 from mainstay.server.supervisor import running_state
 from mainstay.workspace import Workspace
 
 MAX_INPUT_BYTES = 64 << 20
 BATCH = 500
 
-_NOT_READ = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 Url = Annotated[str, Parameter(help="Where decisions are served; by default where this workspace is up.")]
 
@@ -107,7 +106,7 @@ def read_json_lines(source: Path) -> list[Any]:
         raise Misuse(f"{source}: expected JSON, found nothing")
     try:
         return [msgspec.json.decode(content)]
-    except _NOT_READ as error:
+    except NOT_READ as error:
         whole = str(error)
     found = []
     for number, line in enumerate(content.split(b"\n"), 1):
@@ -115,7 +114,7 @@ def read_json_lines(source: Path) -> list[Any]:
             continue
         try:
             found.append(msgspec.json.decode(line))
-        except _NOT_READ as error:
+        except NOT_READ as error:
             reason = whole if number == 1 else str(error)
             raise Misuse(f"{source}:{number}: expected a JSON object, found an error: {reason}") from None
     return found

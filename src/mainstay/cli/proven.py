@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from mainstay.errors import NOT_READ
 from mainstay.ledger.entry import leaf_hash
 from mainstay.ledger.note import split_note
 from mainstay.ledger.trust_policy import shown
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from mainstay.ledger.note import Checkpoint, NoteVerifier
     from mainstay.ledger.proof import Proven
 
-_NOT_READ = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _OTHERS = "that others were shown this log, and when"
 
 
@@ -91,7 +91,7 @@ def read_object(content: bytes) -> dict[str, Any] | None:
     """A leaf or body as it was written; None where it is no JSON object."""
     try:
         return msgspec.json.decode(content, type=dict[str, Any])
-    except _NOT_READ:
+    except NOT_READ:
         return None
 
 

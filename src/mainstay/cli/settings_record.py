@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from mainstay.cli.common import record_change
+from mainstay.errors import NOT_READ
 from mainstay.files import write_atomic
 
 if TYPE_CHECKING:
@@ -56,5 +57,5 @@ def _recorded(workspace: Workspace) -> dict[str, Any]:
     try:
         with (workspace.data / RECORDED_FILE).open("rb") as file:
             return msgspec.json.decode(file.read(MAX_BYTES), type=dict[str, Any])
-    except (FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except (FileNotFoundError, *NOT_READ):
         return {}

@@ -20,7 +20,7 @@ import msgspec
 from mainstay.capability.types import Name
 from mainstay.client.errors import BadAnswer, CallRefused, Unavailable
 from mainstay.client.types import Decision, Reason, Receipt, Recorded, Violation
-from mainstay.errors import Misuse
+from mainstay.errors import NOT_READ, Misuse
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -248,7 +248,7 @@ def read_recorded(answer: Answer, count: int) -> Recorded:
 def _read(answer: Answer, kind: type[Read], name: str) -> Read:
     try:
         return msgspec.json.decode(answer.content, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except NOT_READ as error:
         message = f"expected {name} as JSON, found {_describe(answer)}: {error}"
         raise BadAnswer(message, status=answer.status) from None
 
@@ -281,7 +281,7 @@ def _problem(answer: Answer) -> _Problem:
     """The problem document, or what the status alone says when there is none: a proxy's page, half a document."""
     try:
         problem = msgspec.json.decode(answer.content, type=_Problem)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except NOT_READ:
         problem = _Problem()
     if problem.title:
         return problem

@@ -24,7 +24,7 @@ from mainstay.contract.tables_types import RAW
 from mainstay.contract.types import Violation
 from mainstay.contract.validator import compile_object
 from mainstay.contract.violations import RECORD, is_of_kind
-from mainstay.errors import Misuse
+from mainstay.errors import NOT_READ, Misuse
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -313,7 +313,7 @@ def _record(line: bytes) -> dict[str, Any] | None:
     """The object in a line, or None where there is none."""
     try:
         value = _decode(line) if len(line) <= MAX_LINE_BYTES else None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except NOT_READ:
         return None
     return value if isinstance(value, dict) else None
 

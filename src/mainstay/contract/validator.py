@@ -13,6 +13,7 @@ from mainstay.contract.rules import Node, compile_fields, is_positional, record_
 from mainstay.contract.types import Violation
 from mainstay.contract.violations import MAX_VIOLATIONS, RECORD, find_violations, repeated_names
 from mainstay.documents import join, shorten
+from mainstay.errors import NOT_READ
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from mainstay.contract.types import Property, SchemaObject
 
 _decode_any = msgspec.json.Decoder().decode
-_NOT_READ = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class ObjectValidator:
@@ -74,7 +74,7 @@ class ObjectValidator:
         raw = bytes(raw)
         try:
             value = _decode_any(raw)
-        except _NOT_READ as error:
+        except NOT_READ as error:
             return (Violation(RECORD, "malformed", "JSON", shorten(str(error))),)
         found = self.check(value)
         if found:

@@ -18,9 +18,9 @@ from mainstay.contract.rules import MAX_DEPTH
 from mainstay.contract.types import Violation
 from mainstay.contract.values import nested_deeper
 from mainstay.decision.record import NULL, OutcomeReport, Stamp, record_outcome
-from mainstay.decision.service import NOT_READ
 from mainstay.decision.types import MAX_KEY_CHARACTERS
 from mainstay.documents import shorten
+from mainstay.errors import NOT_READ
 from mainstay.ledger.entry import parse_id
 from mainstay.privacy.protection import ProtectionFailed, Protector, any_classified
 from mainstay.privacy.pseudonym import load_pseudonym_key

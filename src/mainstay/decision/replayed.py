@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from mainstay.decision.record import NULL, Verdict
 from mainstay.decision.types import Outcome, Stage  # noqa: TC001 - msgspec reads the annotations
-from mainstay.errors import Damaged
+from mainstay.errors import NOT_READ, Damaged
 from mainstay.ledger.entry import Entry  # noqa: TC001 - beside the types that msgspec reads
 
 TOLERANCE = 1e-6  # of a number, relative: rows that run together may be summed in another order than one alone
@@ -121,7 +121,6 @@ class Body(Struct):
 
 _leaf = msgspec.json.Decoder(Leaf).decode
 _body = msgspec.json.Decoder(Body).decode
-_NOT_READ = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 def read_decision(entry: Entry) -> tuple[Leaf, Body | None] | None:
@@ -131,13 +130,13 @@ def read_decision(entry: Entry) -> tuple[Leaf, Body | None] | None:
     """
     try:
         leaf = _leaf(entry.leaf)
-    except _NOT_READ:
+    except NOT_READ:
         return None
     if not entry.body:
         return leaf, None
     try:
         return leaf, _body(entry.body)
-    except _NOT_READ as error:
+    except NOT_READ as error:
         raise Damaged(f"{leaf.id}: expected the body of a decision, found another: {error}") from None
 
 

@@ -16,6 +16,7 @@ from mainstay.decision.plan import record_seconds
 from mainstay.decision.record import NULL, Stamp, Verdict
 from mainstay.decision.routing import Router
 from mainstay.decision.types import MAX_CALLS, MAX_KEY_CHARACTERS, DecideManyRequest, DecideRequest, Reason
+from mainstay.errors import NOT_READ
 from mainstay.ledger.journal import Unrecordable
 from mainstay.privacy.protection import ProtectionFailed, Protector
 from mainstay.runtime.types import Crashed
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
 RECORD_GRACE_SECONDS = 0.025  # how long after its deadline a decision is still answered if its record took so long
 SUBMIT_BYTES = 8 << 20  # records of one batch are submitted in parts of about this size
 
-NOT_READ = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What msgspec raises for bytes that are not what was expected; the last for JSON nested too deep."""
 
 _decode_one = msgspec.json.Decoder(DecideRequest).decode
 _decode_many = msgspec.json.Decoder(DecideManyRequest).decode

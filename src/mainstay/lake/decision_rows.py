@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import msgspec
 import polars as pl
 
+from mainstay.errors import NOT_READ
+
 if TYPE_CHECKING:
     from mainstay.ledger.entry import Entry
     from mainstay.ledger.index_key import KeyDigests
@@ -85,7 +87,6 @@ class _OutcomeBody(msgspec.Struct):
 _leaf = msgspec.json.Decoder(_Leaf).decode
 _decision_body = msgspec.json.Decoder(_DecisionBody).decode
 _outcome_body = msgspec.json.Decoder(_OutcomeBody).decode
-_NOT_READ = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _NO_DECISION: Final = (None,) * len(DECISION_BODY)
 _NO_OUTCOME: Final = (None,) * len(OUTCOME_BODY)
 
@@ -108,7 +109,7 @@ class Rows:
             return
         try:
             leaf = _leaf(entry.leaf)
-        except _NOT_READ:
+        except NOT_READ:
             return
         if leaf.capability is None:
             return
@@ -139,7 +140,7 @@ class Rows:
                 body.novelty,
                 _text(body.details),
             )
-        except _NOT_READ:
+        except NOT_READ:
             self.unread += 1
             return _NO_DECISION
 
@@ -154,7 +155,7 @@ class Rows:
                 _text(body.outcome),
                 instant(body.observed_at or at) or instant(at),
             )
-        except _NOT_READ:
+        except NOT_READ:
             self.unread += 1
             return _NO_OUTCOME
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import msgspec
 
-from mainstay.errors import Damaged
+from mainstay.errors import NOT_READ, Damaged
 from mainstay.files import sync_directory, write_all, write_atomic
 from mainstay.ledger.entry import Entry, commitment, read_leaf
 from mainstay.ledger.merkle import verify_consistency, verify_inclusion
@@ -76,7 +76,6 @@ _manifest = msgspec.json.Decoder(Manifest).decode
 _later = msgspec.json.Decoder(_Later).decode
 _proven = msgspec.json.Decoder(_Proven).decode
 _encode = msgspec.json.Encoder().encode
-_NOT_READ = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 def is_archive(directory: Path) -> bool:
@@ -96,7 +95,7 @@ def read_manifest(directory: Path, verifier: Verifier) -> Manifest:
         return _manifest(open_envelope(content.rstrip(b"\n"), MANIFEST_PAYLOAD, verifier))
     except OSError as error:
         raise Damaged(f"{MANIFEST_FILE}: expected a file, found none: {error.strerror}") from None
-    except _NOT_READ as error:
+    except NOT_READ as error:
         raise Damaged(f"{MANIFEST_FILE}: expected what an archive is, found an error: {error}") from None
 
 
@@ -135,7 +134,7 @@ def read_erasures(directory: Path, head: Checkpoint, verifier: Verifier, origin:
                 raise Damaged(f"{ERASURES_FILE}: expected a checkpoint that extends the archive's, found another")
             while line := _line(file):
                 yield _prove(_proven(line), later)
-        except _NOT_READ as error:
+        except NOT_READ as error:
             raise Damaged(f"{ERASURES_FILE}: expected entries with their proofs, found an error: {error}") from None
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import msgspec
 
-from mainstay.errors import Damaged, Failed
+from mainstay.errors import NOT_READ, Damaged, Failed
 from mainstay.files import write_atomic
 from mainstay.ledger.reading import read_regular
 
@@ -67,7 +67,7 @@ def load_archives(ledger_dir: Path) -> tuple[Gone, ...]:
         raise Damaged(f"{ARCHIVES_FILE}: expected a file, found none: {error.strerror}") from None
     try:
         archives = _decode(content).archives
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except NOT_READ as error:
         raise Damaged(f"{ARCHIVES_FILE}: expected {_FORMAT}, found an error: {error}") from None
     behind = 0
     for each in archives:

@@ -16,6 +16,8 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
+from mainstay.errors import NOT_READ
+
 SALT_BYTES = 16
 SEGMENT_HEX = 10  # 40 bits
 MAX_LEAF_BYTES = 0xFFFF  # C2SP tlog-tiles: an entry bundle counts the bytes of a leaf in 16 bits
@@ -96,7 +98,7 @@ def read_leaf(leaf: bytes) -> Leaf | None:
     """What every leaf holds, or None when `leaf` is not a leaf of Mainstay."""
     try:
         return _decode_leaf(leaf)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except NOT_READ:
         return None
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
 
 import msgspec
 
+from mainstay.errors import NOT_READ
 from mainstay.ledger.archives import Gone  # noqa: TC001 - msgspec reads the annotations
 from mainstay.ledger.review_entries import RESOLVED
 
@@ -167,7 +168,6 @@ class AnyLeaf(msgspec.Struct):
         return self.kind in {"decision", "outcome"} or (self.kind == "change" and self.action == RESOLVED)
 
 
-_NOT_READ = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _any_leaf = msgspec.json.Decoder(AnyLeaf).decode
 _change_leaf = msgspec.json.Decoder(_ChangeLeaf).decode
 _wish_body = msgspec.json.Decoder(_WishBody).decode
@@ -179,7 +179,7 @@ def read_any(leaf: bytes) -> AnyLeaf | None:
     """A leaf as far as erasing needs it; None when it is not one that Mainstay writes."""
     try:
         return _any_leaf(leaf)
-    except _NOT_READ:
+    except NOT_READ:
         return None
 
 
@@ -238,7 +238,7 @@ def _read(entry: Entry, action: str, decode: Any) -> tuple[_ChangeLeaf, Any] | N
         if leaf.kind != "change" or leaf.action != action:
             return None
         return leaf, decode(entry.body)
-    except _NOT_READ:
+    except NOT_READ:
         return None
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
+from mainstay.errors import NOT_READ
 from mainstay.ledger.entry import read_id
 from mainstay.ledger.erasure_entries import ARCHIVED, COMPLETED, REQUESTED, read_departed, read_receipt, read_request
 from mainstay.ledger.review_entries import RESOLVED, capability_of_resolution, read_waiting
@@ -84,7 +85,6 @@ class _OutcomeBody(msgspec.Struct):
 _leaf = msgspec.json.Decoder(_Leaf).decode
 _decision_body = msgspec.json.Decoder(_DecisionBody).decode
 _outcome_body = msgspec.json.Decoder(_OutcomeBody).decode
-_NOT_READ = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class Chunk:
@@ -123,7 +123,7 @@ class Chunk:
                 self._add_outcome(sequence, leaf, leaf.capability, entry.body)
             elif leaf.kind == "change":
                 self._add_change(sequence, leaf, entry)
-        except _NOT_READ:
+        except NOT_READ:
             return
 
     def _add_decision(self, sequence: int, leaf: _Leaf, capability: str, entry: Entry) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from mainstay.errors import Damaged, Misuse
+from mainstay.errors import NOT_READ, Damaged, Misuse
 from mainstay.ledger.entry import leaf_hash
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ _MAX_SHOWN = 200  # characters of a value in a message
 
 # What an answer says of a decision that its leaf says too.
 _IN_LEAF = ("capability", "version", "release", "stage", "outcome")
-_NOT_READ = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class _Receipt(msgspec.Struct):
@@ -79,18 +78,18 @@ def hold_receipt(content: bytes, proven: Proven) -> Literal["same", "other", "un
 def _read_answer(content: bytes) -> _Answer:
     try:
         return msgspec.json.decode(content, type=_Answer)
-    except _NOT_READ as error:
+    except NOT_READ as error:
         reason = str(error)
     try:
         return _Answer(msgspec.json.decode(content, type=_Receipt))
-    except _NOT_READ:
+    except NOT_READ:
         raise Misuse(f"expected the JSON of an answer with its receipt, found an error: {reason}") from None
 
 
 def _read_object(content: bytes) -> dict[str, Any]:
     try:
         return msgspec.json.decode(content, type=dict[str, Any])
-    except _NOT_READ:
+    except NOT_READ:
         return {}
 
 

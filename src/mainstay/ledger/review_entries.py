@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
+from mainstay.errors import NOT_READ
 from mainstay.ledger.entry import Entry  # noqa: TC001 - beside the types that msgspec reads
 
 RESOLVED = "review.resolved"  # the action of a change; its subject is the id of the decision
@@ -98,18 +99,16 @@ _resolution_body = msgspec.json.Decoder(_ResolutionBody).decode
 
 _concerned_body = msgspec.json.Decoder(_ConcernedBody).decode
 
-_NOT_READ = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-
 
 def read_waiting(entry: Entry) -> WaitingReview | None:
     """A decision that waited for a person when it was recorded; None when the entry is no such decision."""
     try:
         leaf = _decision_leaf(entry.leaf)
-    except _NOT_READ:
+    except NOT_READ:
         return None
     try:
         body = _decision_body(entry.body)
-    except _NOT_READ:  # erased
+    except NOT_READ:  # erased
         body = _DecisionBody()
     reasons = tuple(map(ReviewReason, leaf.reasons)) if body.details is None else body.details.reasons
     return WaitingReview(leaf.id, leaf.capability, leaf.at, body.key, leaf.policy, reasons)
@@ -119,13 +118,13 @@ def read_resolution(entry: Entry) -> tuple[str, Resolution] | None:
     """The id of the decision that was resolved, and how; None when the entry is no resolution."""
     try:
         leaf = _resolution_leaf(entry.leaf)
-    except _NOT_READ:
+    except NOT_READ:
         return None
     verdict, output, reason, revises = None, None, None, None
     try:
         body = _resolution_body(entry.body)
         verdict, output, reason, revises = body.details.verdict, body.details.output, body.reason, body.details.revises
-    except _NOT_READ:  # erased
+    except NOT_READ:  # erased
         pass
     resolution = Resolution(
         id=leaf.id,
@@ -143,5 +142,5 @@ def capability_of_resolution(body: bytes) -> str | None:
     """Whose decision was resolved; None when the body was erased."""
     try:
         return _concerned_body(body).details.capability
-    except _NOT_READ:
+    except NOT_READ:
         return None

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import msgspec
 
-from mainstay.errors import Damaged
+from mainstay.errors import NOT_READ, Damaged
 from mainstay.files import write_atomic
 from mainstay.ledger.reading import read_regular
 from mainstay.ledger.wal import SUFFIX
@@ -76,7 +76,7 @@ def decode_state(content: bytes) -> State:
         raise Damaged(f"{STATE_FILE}: expected a state under its SHA-256, found {len(content)} bytes that are not")
     try:
         return _decode_state(found[2])
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except NOT_READ as error:
         raise Damaged(f"{STATE_FILE}: expected {STATE_FORMAT}, found an error: {error}") from None
 
 

@@ -14,6 +14,7 @@ import msgspec
 
 from mainstay.capability.classified import action_for
 from mainstay.contract.rules import is_classified
+from mainstay.errors import NOT_READ
 from mainstay.privacy.pseudonym import Pseudonyms
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ _DROPPED: Final = object()
 _CONTAINERS: Final = frozenset({dict, list})
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 _encode = msgspec.json.Encoder().encode
-_NOT_READ = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class ProtectionFailed(Exception):
@@ -58,7 +58,7 @@ class Protector:
         try:
             try:
                 value = _decode(raw)
-            except _NOT_READ:
+            except NOT_READ:
                 return self.withhold(raw)
             return _encode(self._rule(value))
         except Exception as error:  # noqa: BLE001 - whatever went wrong, no clear value may get past here or be quoted

@@ -27,7 +27,7 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
-from mainstay.errors import Damaged
+from mainstay.errors import NOT_READ, Damaged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -142,7 +142,7 @@ class Novelty:
         """From a profile's file; `fields` names the values of a row. Raises Damaged."""
         try:
             profile = msgspec.msgpack.decode(content, type=Profile)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        except NOT_READ as error:
             raise Damaged(f"expected a {PROFILE_FORMAT} document, found: {error}") from None
         names = [*profile.numbers, *(text.name for text in profile.texts)]
         absent = sorted(set(names) - set(fields))

@@ -17,6 +17,7 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from mainstay.arrays import MAX_ITEMS, SMALL_BYTES, TooMany, split_array
 from mainstay.documents import shorten
+from mainstay.errors import NOT_READ
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -52,7 +53,6 @@ Element: TypeAlias = bool | int | float | str | None
 D = TypeVar("D", bound=Struct)
 
 _encode = msgspec.json.Encoder().encode
-_NOT_READ = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _NESTED = re.compile(rb"\s*\[\s*\[")
 _LENGTH = struct.Struct("<I")
 
@@ -147,7 +147,7 @@ def decode_document(content: bytes | memoryview, kind: type[D]) -> D:
     """The JSON document of this kind. Raises BrokenMessage."""
     try:
         return msgspec.json.decode(content, type=kind)
-    except _NOT_READ as error:
+    except NOT_READ as error:
         raise BrokenMessage(f"expected {_NAMES.get(kind, kind.__name__)}: {error}") from None
 
 
@@ -222,7 +222,7 @@ def _from_json(tensor: Tensor, count: int) -> list[Any]:
     decode = (_DECODE_NESTED if nested else _DECODE_FLAT)[tensor.datatype]
     try:
         elements: list[Any] = decode(tensor.data)
-    except _NOT_READ as error:
+    except NOT_READ as error:
         raise BrokenMessage(f"{where}, {tensor.datatype}: data: {error}") from None
     if nested:
         rows, columns = tensor.shape
@@ -246,7 +246,7 @@ def _check_count(where: str, datatype: str, data: Raw, count: int) -> None:
     else:
         try:
             fits = count > MAX_ITEMS or len(split_array(data, count)) <= count
-        except (TooMany, *_NOT_READ):
+        except (TooMany, *NOT_READ):
             fits = False
     if not fits:
         raise BrokenMessage(f"{where}: expected {count} elements by its shape, found others")

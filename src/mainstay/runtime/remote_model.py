@@ -19,6 +19,7 @@ import httpx
 import msgspec
 
 from mainstay.documents import shorten
+from mainstay.errors import NOT_READ
 from mainstay.runtime.oip import (
     BINARY_EXTENSION,
     BYTES,
@@ -224,7 +225,7 @@ class RemoteModel:
         """The protocol's error text of an answer, if it has one."""
         try:
             document = msgspec.json.decode(answer.body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except NOT_READ:
             return ""
         text = document.get("error") if isinstance(document, dict) else None
         return f": {self._redacted(text)}" if isinstance(text, str) and text else ""

@@ -10,7 +10,8 @@ from urllib.parse import quote
 import msgspec
 
 from mainstay.decision.outcomes import BrokenReport, OutcomeReader
-from mainstay.decision.service import NOT_READ, Overloaded
+from mainstay.decision.service import Overloaded
+from mainstay.errors import NOT_READ
 from mainstay.ledger.journal import Unrecordable
 from mainstay.server import metrics, oip
 from mainstay.server.openapi import describe

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import Struct, field
 
+from mainstay.errors import NOT_READ
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
@@ -68,7 +70,7 @@ def load_counts(path: Path) -> Counts:
     """What an earlier worker of this slot had counted; nothing when the file is absent or of another form."""
     try:
         counts = msgspec.json.decode(path.read_bytes(), type=Counts)
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except (OSError, *NOT_READ):
         return Counts()
     sound = all(len(each.buckets) == len(BOUNDS_SECONDS) + 1 for each in counts.latency.values())
     return counts if sound and all(key.count("\t") == 2 for key in counts.decisions) else Counts()
