@@ -12,10 +12,10 @@ GROUND: Final = frozenset(
 )
 ROOT: Final = "mainstay"  # `mainstay/__init__.py`: the version, and nothing of ours
 
-_BELOW_KNOW: Final = GROUND | {"contract", "ledger", "lake", "capability"}
+_BELOW_KNOW: Final = GROUND | {"contract", "ledger", "lake", "lineage", "capability"}
 _KNOW: Final = frozenset({"catalog", "runtime", "authority", "privacy"})
 _BELOW_ACT: Final = _BELOW_KNOW | _KNOW
-_BELOW_WATCH: Final = _BELOW_ACT | {"decision"}
+_BELOW_WATCH: Final = _BELOW_ACT | {"decision", "intake"}
 _BELOW_FACE: Final = _BELOW_WATCH | {"monitoring", ROOT}
 
 # A value is a package, or one module of it. Every package may import itself; the ground may import the ground.
@@ -24,18 +24,21 @@ MAY_IMPORT: Final[dict[str, frozenset[str]]] = {
     **dict.fromkeys(GROUND, GROUND),
     "contract": GROUND,
     "ledger": GROUND,
-    "lake": GROUND | {"ledger"},
+    "lineage": GROUND,
+    "lake": GROUND | {"ledger", "lineage"},
     "capability": GROUND | {"contract"},
     "catalog": _BELOW_KNOW | {"runtime"},
     "runtime": GROUND | {"contract", "capability"},
     "authority": _BELOW_KNOW,
     "privacy": _BELOW_KNOW,
     "decision": _BELOW_ACT,
+    "intake": _BELOW_ACT,
+    "batch": _BELOW_WATCH,
     "monitoring": _BELOW_WATCH,
     "server": _BELOW_FACE,
     "client": _BELOW_FACE,
     "embedded": _BELOW_FACE | {"server", "client"},
-    "cli": _BELOW_FACE | {"server", "client"},
+    "cli": _BELOW_FACE | {"batch", "server", "client"},
 }
 
 # What answers calls: it must neither load nor need what only training, registering or steering needs.
@@ -43,6 +46,6 @@ DATA_PLANE: Final = ("decision", "runtime", "server")
 NEVER_IN_THE_DATA_PLANE: Final = frozenset(
     {
         *("duckdb", "lightgbm", "onnx", "onnxmltools", "pandas", "polars", "pyarrow", "skl2onnx", "sklearn", "skops"),
-        *("deltalake", "sqlalchemy", "sqlite3", "xgboost"),
+        *("deltalake", "dlt", "obstore", "ray", "requests", "sqlalchemy", "sqlite3", "xgboost"),
     }
 )

@@ -13,7 +13,8 @@ from mainstay.documents import describe, shorten
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from mainstay.capability.types import Case, Condition, Record, Rung
+    from mainstay.capability.types import Case, Condition, Rung
+    from mainstay.capability.words import Record
     from mainstay.contract.types import Property, SchemaObject
     from mainstay.contract.validator import ObjectValidator
     from mainstay.documents import Place

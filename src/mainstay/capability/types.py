@@ -2,64 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
+
+from mainstay.capability.sources import ScheduledBatch, Source  # noqa: TC001 - msgspec reads the types of a struct
+from mainstay.capability.words import (  # noqa: TC001 - the same
+    Classification,
+    EntryPoint,
+    EnvironmentName,
+    FieldName,
+    FolderPath,
+    HttpUrl,
+    Name,
+    Owner,
+    Record,
+    Text,
+    VersionName,
+)
 
 API_VERSION = "mainstay/v1"
 FILE_NAME = "capability.yaml"
 AUTHORITY_NAME = "authority.cedar"
 CONTRACT_NAME = "contract.odcs.yaml"  # where the contract stands unless `contract` says otherwise
-
-Name: TypeAlias = Annotated[
-    str,
-    Meta(
-        pattern=r"^[a-z][a-z0-9-]{1,62}\Z", description="2 to 63 lower-case letters, digits and dashes, a letter first"
-    ),
-]
-Text: TypeAlias = Annotated[str, Meta(min_length=1, max_length=10_000)]
-FieldName: TypeAlias = Annotated[str, Meta(min_length=1, max_length=256)]
-FolderPath: TypeAlias = Annotated[
-    str, Meta(pattern=r"^(?!/)(?!.*(^|/)\.\.(/|$))[^\x00-\x1f\\]{1,512}\Z", description="a path inside the folder")
-]
-HttpUrl: TypeAlias = Annotated[
-    str,
-    Meta(
-        pattern=r"^https?://[A-Za-z0-9.\-\[\]:]+(/[^\s?#]*)?\Z",
-        max_length=2_048,
-        description="an http or https address without user, query or fragment",
-    ),
-]
-EnvironmentName: TypeAlias = Annotated[
-    str, Meta(pattern=r"^[A-Z][A-Z0-9_]{0,127}\Z", description="the name of an environment variable")
-]
-EntryPoint: TypeAlias = Annotated[
-    str,
-    Meta(
-        pattern=r"^(?!/)(?!.*(^|/)\.\.(/|$))[^\x00-\x1f\\:]{1,512}\.py:[A-Za-z_][A-Za-z0-9_]{0,127}\Z",
-        description="a Python file of the folder and a function in it, such as `predict.py:predict`",
-    ),
-]
-PREVIOUS = "previous"
-VersionName: TypeAlias = Annotated[
-    str,
-    Meta(
-        pattern=r"^(previous|sha256:[0-9a-f]{64})\Z",
-        description="a version of this capability (`sha256:...`), or `previous`: the one in force before",
-    ),
-]
-Classification: TypeAlias = Annotated[
-    str,
-    Meta(pattern=r"^(\*|[^A-Z\x00-\x20]{1,64})\Z", description="a classification in lower case, or `*` for any other"),
-]
-Email: TypeAlias = Annotated[str, Meta(pattern=r"^[^@\s]+@[^@\s]+\Z", max_length=320, description="an e-mail address")]
-
-
-class Owner(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Who answers for it on a Tuesday afternoon."""
-
-    team: Text
-    contact: Email
 
 
 class Objects(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -111,10 +76,6 @@ class OutputField(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     at: Annotated[float, Meta(ge=0, le=1)] = 0.5
     tensor: Text | None = None  # None means the field's own name
     column: Annotated[int, Meta(ge=0, le=65_535)] = 0  # of a tensor with two dimensions
-
-
-Scalar: TypeAlias = str | int | float | bool | None
-Record: TypeAlias = dict[str, Scalar]
 
 
 class Condition(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -240,3 +201,5 @@ class Capability(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     protect: dict[Classification, Literal["mask", "drop", "pseudonym"]] = {}
     retention: Retention = Retention()
     promise: Promise = Promise()
+    sources: tuple[Source, ...] = ()
+    batches: tuple[ScheduledBatch, ...] = ()

@@ -20,7 +20,8 @@ import polars as pl
 
 from mainstay.capability.checks import LABEL_TYPES
 from mainstay.capability.load import load_capability
-from mainstay.capability.types import AUTHORITY_NAME, CONTRACT_NAME, FILE_NAME, Name
+from mainstay.capability.types import AUTHORITY_NAME, CONTRACT_NAME, FILE_NAME
+from mainstay.capability.words import Name
 from mainstay.catalog.conversion import PICKLE_SUFFIXES, SKOPS_SUFFIX, Limits
 from mainstay.catalog.describe import Described, Takes, describe_file, describe_graph
 from mainstay.catalog.drafting_data import read_sample

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from mainstay.capability.load import load_capability
-from mainstay.capability.types import PREVIOUS
+from mainstay.capability.words import PREVIOUS
 from mainstay.catalog.types import RELEASE_PAYLOAD, Canary, Digest, Release
 from mainstay.catalog.versions import open_version
 from mainstay.errors import NOT_READ, Damaged, Misuse

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import httpx
 import msgspec
 
-from mainstay.capability.types import Name
+from mainstay.capability.words import Name
 from mainstay.client.errors import BadAnswer, CallRefused, Unavailable
 from mainstay.client.types import Decision, Reason, Receipt, Recorded, Violation
 from mainstay.errors import NOT_READ, Misuse
