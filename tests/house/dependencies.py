@@ -15,7 +15,12 @@ if TYPE_CHECKING:
 
     from house.source import Module
 
-_IMPORTED_AS: Final = {"pyyaml": "yaml", "scikit-learn": "sklearn", "xgboost-cpu": "xgboost"}
+_IMPORTED_AS: Final = {
+    "openlineage-python": "openlineage",
+    "pyyaml": "yaml",
+    "scikit-learn": "sklearn",
+    "xgboost-cpu": "xgboost",
+}
 _ROW = re.compile(r"^\| `([A-Za-z0-9._-]+)` \|", re.MULTILINE)
 _PIN = re.compile(
     r"^([a-z0-9][a-z0-9._-]*)(?:\[[a-z0-9,._-]+\])?==([\w.+!]+)(?: ; [^\\\n]+)? \\\n"

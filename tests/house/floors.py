@@ -46,6 +46,6 @@ DATA_PLANE: Final = ("decision", "runtime", "server")
 NEVER_IN_THE_DATA_PLANE: Final = frozenset(
     {
         *("duckdb", "lightgbm", "onnx", "onnxmltools", "pandas", "polars", "pyarrow", "skl2onnx", "sklearn", "skops"),
-        *("deltalake", "dlt", "obstore", "ray", "requests", "sqlalchemy", "sqlite3", "xgboost"),
+        *("deltalake", "obstore", "ray", "sqlalchemy", "sqlite3", "xgboost"),
     }
 )

@@ -15,7 +15,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
-INSTALLED = ["base", "sklearn", "xgboost", "lightgbm", "sql", "demo", "dev"]  # where tests and benchmarks run
+INSTALLED = [
+    "base",
+    "connectors",
+    "ray",
+    "sklearn",
+    "xgboost",
+    "lightgbm",
+    "sql",
+    "demo",
+    "dev",
+]  # where tests and benchmarks run
 LOCKS = ("runtime", "demo", "dev", "build", "bootstrap")
 
 
@@ -91,7 +101,8 @@ def peers_need(repository: Path) -> set[str]:
 
 
 def test_what_the_source_imports_is_declared(modules: list[Module], declared: dict[str, set[str]]) -> None:
-    names = set().union(*(declared[place] for place in ("base", "sklearn", "xgboost", "lightgbm", "sql")))
+    extras = ("base", "connectors", "ray", "sklearn", "xgboost", "lightgbm", "sql")
+    names = set().union(*(declared[place] for place in extras))
     hold(dependencies.undeclared_imports(modules, names, {"mainstay"}))
 
 
