@@ -108,10 +108,10 @@ def contract(*, unique: bool = False) -> bytes:
     return (text if unique else _CONTRACT).encode()
 
 
-def make(folder: Path, rows: int, seed: int = 0) -> None:
+def make(folder: Path, rows: int, seed: int = 0, *, share_bad: float = SHARE_BAD) -> None:
     """Write `table.parquet`, and `bad.json`: of each bad row, from 1, the column and rule of each breach."""
     rng = np.random.default_rng(seed)
-    bad = np.sort(rng.choice(rows, max(1, int(rows * SHARE_BAD)), replace=False))
+    bad = np.sort(rng.choice(rows, max(1, int(rows * share_bad)), replace=False))
     truth: dict[int, list[tuple[str, str]]] = {}
     parts = []
     for first in range(0, rows, CHUNK_ROWS):

@@ -13,7 +13,7 @@ from mainstay.contract.columns_cells import cell_mask, cell_type, typed_cells
 from mainstay.contract.columns_dependencies import BoundDependencies
 from mainstay.contract.columns_keys import part_column
 from mainstay.contract.columns_masks import member_mask
-from mainstay.contract.columns_records import field_types, item_type, plain, read_cell
+from mainstay.contract.columns_records import as_json, field_types, item_type, plain, read_cell
 from mainstay.contract.rules import MAX_DEPTH
 from mainstay.contract.violations import MAX_VIOLATIONS, find_in_fields
 from mainstay.errors import Misuse
@@ -175,6 +175,23 @@ class Judged:
         made = self.inner.select([f"c{i}" for i in range(len(self._binding.names))])
         made.columns = list(self._binding.names)
         return made
+
+    def records(self, rows: pl.Series) -> list[dict[str, Any]]:
+        """Some rows as records: JSON, without what is null and what the contract does not know.
+
+        A value that JSON has not, such as a NaN, is a NotJson.
+        """
+        found: list[dict[str, Any]] = [{} for _ in range(len(rows))]
+        for at, name in enumerate(self._binding.names):
+            node = self._binding.known.get(name)
+            if node is None:
+                continue
+            column = self.inner[self._binding.raw(at)].gather(rows)
+            values = self._read(column, node) if self._binding.cells else as_json(column, node)
+            for record, value in zip(found, values, strict=True):
+                if value is not None:
+                    record[name] = value
+        return found
 
     def key_columns(self, key: Key) -> pl.DataFrame:
         """The parts of each row's key."""

@@ -24,7 +24,9 @@ the type.
 from __future__ import annotations
 
 import re
+from base64 import b64encode
 from itertools import islice
+from math import isfinite, isnan
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -74,6 +76,23 @@ def plain(series: pl.Series, node: Node | None) -> list[Any]:
     return [other if present else None for present in series.is_not_null().to_list()]
 
 
+class NotJson(str):
+    """The text that stands for a value which JSON has not: a number that is none, or bytes in base64."""
+
+    __slots__ = ()
+
+
+def as_json(series: pl.Series, node: Node | None) -> list[Any]:
+    """As `plain`, of values that are to be written as JSON: a NotJson where JSON has no such value."""
+    if series.dtype.is_float() and not series.is_finite().all():
+        return [_finite(value) for value in plain(series, node)]
+    if series.dtype == pl.Binary:
+        return [None if value is None else NotJson(b64encode(value).decode()) for value in series.to_list()]
+    if series.dtype == pl.Duration:
+        return [None if value is None else NotJson(value) for value in series.to_list()]
+    return plain(series, node)
+
+
 def read_cell(text: str, node: Node) -> Any:
     """The value of a cell of text, or the text itself where it cannot be read as what the node declares."""
     stripped = text.strip(" \t")
@@ -118,6 +137,12 @@ def is_utc_by_default(node: Node | None) -> bool:
     if node is None or node.kind != "timestamp" or node.options is None or node.options.timezone is not None:
         return False
     return (node.options.default_timezone or "UTC").upper() in {"UTC", "ETC/UTC", "Z"}
+
+
+def _finite(value: Any) -> Any:
+    if not isinstance(value, float) or isfinite(value):
+        return value
+    return NotJson("NaN" if isnan(value) else "Infinity" if value > 0 else "-Infinity")
 
 
 def _trimmed(text: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from mainstay.contract.coercions import check_object_coercions, check_property_coercions
 from mainstay.contract.formats import moment_reader, to_python
 from mainstay.contract.own_rules import check_object_rules, check_property_rules
 from mainstay.contract.standard import OPTIONS, logical_type, raw
@@ -30,6 +31,7 @@ def check_contract(place: Place, _: Any) -> None:
 def check_object(place: Place, _: Any) -> None:
     _check_names(place, "properties", "property")
     check_object_rules(place)
+    check_object_coercions(place)
 
 
 def check_property(place: Place, _: Any) -> None:
@@ -44,6 +46,7 @@ def check_property(place: Place, _: Any) -> None:
         _check_pattern(options.at("pattern"))
         _check_required(place, options.at("required"))
     check_property_rules(place)
+    check_property_coercions(place)
     for check in _each(place.at("quality")):
         if raw(check, "metric") == "invalidValues":
             _check_invalid_values(check.at("arguments"), kind)

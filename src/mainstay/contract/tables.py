@@ -47,8 +47,8 @@ _KINDS: Final = {
     ".tsv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl",
 }  # fmt: skip  # one a line would fill a page
 _KEY_PASS: Final = 0.25  # of the work, about, where there are keys
-_WORDS: Final = ("field", "rule", "expected", "found")  # of a violation
-_REASONS: Final = pl.List(pl.Struct(dict.fromkeys(_WORDS, pl.String())))
+WORDS: Final = ("field", "rule", "expected", "found")  # of a violation
+REASONS: Final = pl.List(pl.Struct(dict.fromkeys(WORDS, pl.String())))
 
 
 def check_table(
@@ -159,7 +159,7 @@ def _clean_frames(
     for piece in pieces:
         tally.rows += piece.rows
         for rows in piece.bad:
-            reasons = _flat(rows.reasons)
+            reasons = flat_reasons(rows.reasons)
             tally.add(rows, reasons)
             if bad is not None:
                 bad.add(_bad_frame(rows, reasons))
@@ -171,21 +171,26 @@ def _clean_frames(
 
 
 def _bad_schema(columns: Mapping[str, pl.DataType]) -> dict[str, pl.DataType]:
-    return {FILE: pl.String(), ROW: pl.Int64(), VIOLATIONS: _REASONS, **columns}
+    return {FILE: pl.String(), ROW: pl.Int64(), VIOLATIONS: REASONS, **columns}
 
 
 def _bad_frame(rows: BadRows, reasons: pl.DataFrame) -> pl.DataFrame:
-    nested = reasons.group_by("position", maintain_order=True).agg(pl.struct(*_WORDS).alias(VIOLATIONS))
     named = [pl.repeat(rows.file, len(rows.numbers), eager=True).alias(FILE), rows.numbers.alias(ROW)]
-    return pl.DataFrame([*named, nested[VIOLATIONS], *rows.columns.get_columns()])
+    return pl.DataFrame([*named, nested_reasons(reasons), *rows.columns.get_columns()])
 
 
-def _flat(reasons: Sequence[tuple[Violation, ...]]) -> pl.DataFrame:
+def flat_reasons(reasons: Sequence[tuple[Violation, ...]]) -> pl.DataFrame:
     """A row for each violation, with the position of its row."""
     found = [violation for each in reasons for violation in each]
     positions = [position for position, each in enumerate(reasons) for _ in each]
-    columns = {name: pl.Series([getattr(each, name) for each in found], dtype=pl.String) for name in _WORDS}
+    columns = {name: pl.Series([getattr(each, name) for each in found], dtype=pl.String) for name in WORDS}
     return pl.DataFrame({"position": pl.Series(positions, dtype=pl.Int64), **columns})
+
+
+def nested_reasons(reasons: pl.DataFrame) -> pl.Series:
+    """What `flat_reasons` made, as a list for each row; a row has at least one."""
+    nested = reasons.group_by("position", maintain_order=True).agg(pl.struct(*WORDS).alias(VIOLATIONS))
+    return nested[VIOLATIONS]
 
 
 class _Tally:

@@ -22,7 +22,7 @@ from mainstay.contract.violations import RECORD
 from mainstay.errors import Failed, Misuse
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
 BLOCK_BYTES: Final = 4 << 20
@@ -42,6 +42,7 @@ class Rows(NamedTuple):
     cells: pl.DataFrame  # of the rows that are whole, as texts; columns `c0`, `c1`, …
     whole: Any  # their positions from `first`, a numpy array of integers
     broken: list[Broken]
+    raw: Callable[[Sequence[int]], list[bytes]]  # the bytes of some of `cells`, by index, as they stand in the file
 
 
 class Broken(NamedTuple):
@@ -132,7 +133,12 @@ class CsvReader:
         if frame is None or frame.height != len(whole):
             return None
         broken = [self._broken(i, block[starts[i] : ends[i] + 1]) for i in np.flatnonzero(~sound).tolist()]
-        return Rows(first, len(starts), frame, whole, broken), taken
+
+        def raw(indices: Sequence[int]) -> list[bytes]:
+            rows = whole[np.asarray(indices, dtype=np.int64)]
+            return [block[a : b + 1] for a, b in zip(starts[rows].tolist(), ends[rows].tolist(), strict=True)]
+
+        return Rows(first, len(starts), frame, whole, broken, raw), taken
 
     def _frame(self, text: bytes) -> pl.DataFrame | None:
         """The cells of rows that are whole, or None where the engine does not take them."""
@@ -154,6 +160,7 @@ class CsvReader:
     def _by_grammar(self, block: bytes, first: int, *, is_last: bool) -> tuple[Rows, int]:
         cells: list[list[str | None]] = []
         whole: list[int] = []
+        raws: list[bytes] = []
         broken: list[Broken] = []
         at = count = 0
         while at < len(block):
@@ -171,11 +178,12 @@ class CsvReader:
             else:
                 cells.append(row)
                 whole.append(count)
+                raws.append(raw)
             count += 1
         schema = {f"c{i}": pl.String() for i in range(self._width)}
-        return Rows(
-            first, count, pl.DataFrame(cells, schema=schema, orient="row"), np.asarray(whole, dtype=np.int64), broken
-        ), at
+        frame = pl.DataFrame(cells, schema=schema, orient="row")
+        positions = np.asarray(whole, dtype=np.int64)
+        return Rows(first, count, frame, positions, broken, lambda indices: [raws[i] for i in indices]), at
 
     def _broken_end(self, block: bytes, at: int, *, is_last: bool) -> int:
         """Where the line ends that is no row, or 0 when more of the file may yet make it one."""
@@ -209,7 +217,7 @@ class CsvReader:
 
     def _none(self, first: int) -> Rows:
         schema = {f"c{i}": pl.String() for i in range(self._width)}
-        return Rows(first, 0, pl.DataFrame(schema=schema), np.zeros(0, dtype=np.int64), [])
+        return Rows(first, 0, pl.DataFrame(schema=schema), np.zeros(0, dtype=np.int64), [], lambda _: [])
 
 
 class Header(NamedTuple):

@@ -70,12 +70,12 @@ class ColumnFiles:
         self._files = files
         self._validator = validator
         self._scan = scan
-        schemas = [_schema(path, scan(path)) for path in files]
+        schemas = [schema_of(path, scan(path)) for path in files]
         for path, schema in zip(files, schemas, strict=True):
             _compare(files[0], schemas[0], path, schema)
         self.clean_schema: Mapping[str, pl.DataType] = schemas[0]
         self.bad_schema: Mapping[str, pl.DataType] = schemas[0]
-        self._heights: list[int] = [_read(path, scan(path).select(pl.len())).item() for path in files]
+        self._heights: list[int] = [count_rows(path, scan(path)) for path in files]
         self._done = 0
 
     def share(self) -> float:
@@ -103,14 +103,23 @@ class ColumnFiles:
         """Every file in pieces: the file, the number of the piece's first row in it, the rows."""
         self._done = 0
         for path, height in zip(self._files, self._heights, strict=True):
-            scan = self._scan(path).select(names)
-            sample = _read(path, scan.head(_SAMPLED_ROWS))
-            row_bytes = sample.estimated_size() / max(sample.height, 1)
-            at_once = min(MAX_ROWS, max(1, int(PIECE_BYTES / max(row_bytes, 1))))
-            for at in range(0, height, at_once):
-                frame = _read(path, scan.slice(at, at_once))
+            for at, frame in read_frames(path, self._scan(path).select(names), 0, height):
                 self._done += frame.height
                 yield path, at + 1, frame
+
+
+def read_frames(
+    path: Path, scan: pl.LazyFrame, begin: int, end: int, *, most_rows: int = MAX_ROWS
+) -> Iterator[tuple[int, pl.DataFrame]]:
+    """The rows of a file from `begin` up to `end`, in pieces of bounded size: the index of the first, the rows.
+
+    Raises Failed when the file cannot be read to there.
+    """
+    sample = _read(path, scan.head(_SAMPLED_ROWS))
+    row_bytes = sample.estimated_size() / max(sample.height, 1)
+    at_once = min(most_rows, max(1, int(PIECE_BYTES / max(row_bytes, 1))))
+    for at in range(begin, end, at_once):
+        yield at, _read(path, scan.slice(at, min(at_once, end - at)))
 
 
 def _as_it_came(frame: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -145,8 +154,14 @@ def unreadable(path: Path, error: Exception) -> Failed:
     return Failed(f"{path}: could not be read: {shorten(str(error), 300)}", hint="No output was written.")
 
 
-def _schema(path: Path, scan: pl.LazyFrame) -> dict[str, pl.DataType]:
+def schema_of(path: Path, scan: pl.LazyFrame) -> dict[str, pl.DataType]:
+    """The columns of a file. Raises Failed when it is none of its kind."""
     return _of_file(path, lambda: dict(scan.collect_schema()))
+
+
+def count_rows(path: Path, scan: pl.LazyFrame) -> int:
+    """How many rows a file has. Raises Failed when it cannot be read."""
+    return int(_read(path, scan.select(pl.len())).item())
 
 
 def _read(path: Path, scan: pl.LazyFrame) -> pl.DataFrame:

@@ -118,19 +118,22 @@ class CsvFiles(_TextFiles):
 
     def _read(self) -> Iterator[tuple[Path, Rows, pl.DataFrame]]:
         names = list(self.clean_schema)
-        texts = {name for name, node in self._validator.nodes if node.kind in {"string", "any"}}
-        empty_is_null = set(names) - texts
         for path in self._each():
             header = self._headers[path]
             reader = CsvReader(path, header.delimiter, header.bytes, len(names))
             self._reader = reader
             for rows in reader:
-                frame = rows.cells.select(
-                    pl.when(pl.col(f"c{i}") != "").then(f"c{i}") if name in empty_is_null else f"c{i}"
-                    for i, name in enumerate(header.names)
-                )
-                frame.columns = header.names
-                yield path, rows, frame.select(names)
+                yield path, rows, named_cells(rows.cells, header.names, self._validator).select(names)
+
+
+def named_cells(cells: pl.DataFrame, names: list[str], validator: ColumnValidator) -> pl.DataFrame:
+    """Cells under the names of a header; an empty one is null, but in texts, where `""` is one."""
+    texts = {name for name, node in validator.nodes if node.kind in {"string", "any"}}
+    frame = cells.select(
+        f"c{i}" if name in texts else pl.when(pl.col(f"c{i}") != "").then(f"c{i}") for i, name in enumerate(names)
+    )
+    frame.columns = names
+    return frame
 
 
 class JsonLines(_TextFiles):
@@ -165,7 +168,7 @@ class JsonLines(_TextFiles):
                 else:
                     good.append(self._validator.values(record))
             table = partial(record_frames, self._nodes, [line for _, line in lines])
-            yield Piece(len(lines), self._frame(good), iter([_bad_lines(path, bad)] if bad else []), table)
+            yield Piece(len(lines), value_frame(self._nodes, good), iter([_bad_lines(path, bad)] if bad else []), table)
 
     def _decoded(self, line: bytes) -> Any:
         """The record in a line, or None where it breaks a rule."""
@@ -191,15 +194,6 @@ class JsonLines(_TextFiles):
                 for part, value in zip(key.parts, values, strict=True):
                     if value is None and not part.node.required:
                         yield key.incomplete(part)
-
-    def _frame(self, rows: Sequence[tuple[Any, ...]]) -> pl.DataFrame:
-        columns: Iterable[tuple[Any, ...]] = zip(*rows, strict=True) if rows else [()] * len(self._nodes)
-        return pl.DataFrame(
-            [
-                pl.Series(name, _column_values(node, values), dtype=record_type(node), strict=True)
-                for (name, node), values in zip(self._nodes, columns, strict=True)
-            ]
-        )
 
     def _read(self) -> Iterator[tuple[Path, list[tuple[int, bytes]]]]:
         """Lines that are not empty, with their numbers."""
@@ -233,6 +227,17 @@ class LineReader:
                     rest = others[-1]
         if rest:
             yield [rest]
+
+
+def value_frame(nodes: Sequence[tuple[str, Node]], rows: Sequence[tuple[Any, ...]]) -> pl.DataFrame:
+    """The values of decoded records, `ObjectValidator.values` of each, as columns of `record_type`."""
+    columns: Iterable[tuple[Any, ...]] = zip(*rows, strict=True) if rows else [()] * len(nodes)
+    return pl.DataFrame(
+        [
+            pl.Series(name, _column_values(node, values), dtype=record_type(node), strict=True)
+            for (name, node), values in zip(nodes, columns, strict=True)
+        ]
+    )
 
 
 def record_type(node: Node) -> pl.DataType:

@@ -45,7 +45,8 @@ class ObjectValidator:
         self.make: Callable[..., Struct] = self.record_type if is_positional(nodes) else _maker(self.fields)
         self._declared = declared
         self._root = Node("object", required=True, masked=False, type=self.record_type, fields=nodes)
-        self._decode = msgspec.json.Decoder(self.record_type).decode
+        decoder = msgspec.json.Decoder(self.record_type)
+        self._decode, self._decode_lines = decoder.decode, decoder.decode_lines
         self._dependencies = compile_dependencies(declared.quality, nodes)
         self._late = _late_check(self._root, "", self._dependencies)
 
@@ -63,6 +64,17 @@ class ObjectValidator:
         if self._late is not None:
             self._late(record)
         return record
+
+    def decode_lines(self, lines: bytes) -> list[Struct]:
+        """The records in JSON lines, as `decode` gives each. Raises as it does when any of them breaks the contract."""
+        try:
+            records: list[Struct] = self._decode_lines(lines)
+        except (UnicodeDecodeError, RecursionError) as error:
+            raise msgspec.DecodeError(str(error)) from None
+        if self._late is not None:
+            for record in records:
+                self._late(record)
+        return records
 
     @staticmethod
     def values(record: Struct) -> tuple[Any, ...]:
