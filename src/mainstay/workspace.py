@@ -40,7 +40,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         0.25  # how often new records are sealed into the log
     )
     refresh_seconds: Annotated[float, Meta(ge=0.01, le=60)] = (
-        0.5  # how often a worker looks for a new release or changed keys
+        0.5  # how often a worker looks for a new release, changed keys or a hold
     )
     witnesses: Annotated[str, Meta(max_length=4_096)] = (
         ""  # a trust policy (C2SP tlog-policy), relative to the workspace: who is asked to cosign the ledger
@@ -54,13 +54,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     # Where tables stand: a folder, relative to the workspace, or s3://BUCKET/FOLDER; empty: in the data directory.
     lake: Annotated[str, Meta(max_length=1_024)] = ""
     lake_interval_seconds: Annotated[float, Meta(ge=0, le=3_600)] = (
-        0.0  # how often sealed decisions are exported to the lake; 0: never
+        10.0  # how often sealed decisions are exported to the lake; 0: never
     )
     lake_maintenance_seconds: Annotated[float, Meta(ge=10, le=604_800)] = (
         3_600.0  # how often tables are compacted, and old rows and files removed
     )
     lake_versions_days: Annotated[float, Meta(ge=0, le=7)] = 7.0  # how long older versions of a table can be read
     lake_rows_days: Annotated[int, Meta(ge=0, le=36_500)] = 0  # how old rows of daily tables may become; 0: any age
+    intake_workers: Annotated[int, Meta(ge=0, le=64)] = 4  # processes that take data in, at most; 0: none is taken in
+    # Where events of lineage go: a file, relative to the workspace, or a URL; empty: a file in the data directory.
+    lineage: Annotated[str, Meta(max_length=1_024)] = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,11 @@ class Workspace:
     @property
     def releases(self) -> Path:
         return self.data / "releases"
+
+    @property
+    def holds(self) -> Path:
+        """Which capabilities are held because a feed of theirs is stopped."""
+        return self.data / "holds"
 
     @property
     def access(self) -> Path:
