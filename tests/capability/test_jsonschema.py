@@ -89,9 +89,9 @@ def test_every_example_is_accepted(folder: Path) -> None:
 
 def test_the_examples_of_the_reference_are_accepted() -> None:
     blocks = re.findall(r"^```yaml\n(.*?)^```", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
-    whole, in_trouble = map(yaml.safe_load, blocks[:2])
+    whole, *more = map(yaml.safe_load, blocks)
     assert told(whole) == []
-    assert told(whole | in_trouble) == []
+    assert [told(whole | each) for each in more] == [[], []]
 
 
 # Declarations of each kind that a folder loads with, to be changed in one place.
@@ -130,11 +130,69 @@ AWAY = PLAIN | {
 PICKLED = PLAIN | {
     "model": {"kind": "sklearn", "file": "model/model.onnx", "features": ["delay"], "trusted_types": ["a.B"]}
 }
-DECLARATIONS: tuple[dict[str, Any], ...] = (PLAIN, RICH, CALLED, AWAY, PICKLED)
+LIVE = PLAIN | {
+    "sources": [
+        {
+            "name": "orders",
+            "rest": {
+                "url": "https://api.example.com/orders",
+                "records": "data.items",
+                "parameters": {"state": "open"},
+                "auth": {"bearer": {"variable": "ORDERS_TOKEN"}},
+                "pages": {"style": "next_url", "path": "next", "size": 100},
+                "cursor_parameter": "since",
+            },
+            "cursor": "at",
+            "key": ["carrier", "at"],
+            "repeated": "correct",
+            "event_time": "at",
+            "allowed_lateness_seconds": 60,
+            "late": "correct",
+        },
+        {
+            "name": "old-orders",
+            "sql": {"url": {"file": "/run/secrets/database"}, "table": "orders"},
+            "key": ["delay"],
+            "every_seconds": 60,
+            "expected_within_seconds": 600,
+        },
+        {"name": "months", "files": {"folder": "in", "pattern": "*.csv", "delimiter": ";"}},
+        {"name": "events", "push": {}, "object": "arrival", "owner": {"team": "a", "contact": "b@example.com"}},
+        {
+            "name": "more",
+            "rest": {
+                "url": "https://api.example.com/more",
+                "auth": {
+                    "oauth2": {
+                        "token_url": "https://api.example.com/token",
+                        "client_id": {"variable": "ID"},
+                        "client_secret": {"file": "/run/secrets/more"},
+                    }
+                },
+                "pages": {"style": "number", "first": 0, "parameter": "p"},
+            },
+            "key": ["carrier"],
+        },
+    ],
+    "batches": [{"name": "nightly", "source": "months", "key": "carrier"}],
+}
+DECLARATIONS: tuple[dict[str, Any], ...] = (PLAIN, RICH, CALLED, AWAY, PICKLED, LIVE)
 VALUES: tuple[Any, ...] = (
     *(None, True, False, 0, 1, -1, 0.5, 1.0, 10**9, "", "x", "delay", "late", "python", "onnx", "remote", "isolated"),
     *("tensor", "label", "previous", "a/../b", "/x", "predict.py:predict", [], {}, ["delay"], ["delay", "delay"], [{}]),
     *({"take": "tensor"}, {"x": 1}, {"url": "http://x", "model": "m"}, {"person": True}, [{"person": True}]),
+    *(
+        "cursor",
+        "correct",
+        "re-decide",
+        "quarantine",
+        "link",
+        "at",
+        "csv",
+        "parquet",
+        {"variable": "A"},
+        {"file": "/a"},
+    ),
 )
 
 
@@ -150,7 +208,7 @@ def loads_as(folder: Path, declared: object) -> bool:
     return loads(folder)
 
 
-@pytest.mark.parametrize("declared", DECLARATIONS, ids=["plain", "rich", "python", "remote", "sklearn"])
+@pytest.mark.parametrize("declared", DECLARATIONS, ids=["plain", "rich", "python", "remote", "sklearn", "live"])
 def test_what_is_to_be_changed_loads_and_is_accepted_unchanged(declared: dict[str, Any], folder: Path) -> None:
     assert loads_as(folder, declared)
     assert told(declared) == []
@@ -167,7 +225,9 @@ KEYS = (
     *Capability.__struct_fields__,
     *("kind", "file", "call", "remote", "features", "trusted_types", "confidence", "run", "take", "tensor", "column"),
     *("at", "of_class", "missing", "equals", "one_of", "above", "person", "constant", "rule", "version", "positive"),
-    *("label", "outcome", "extra", "", "then", "field"),
+    *("label", "outcome", "extra", "", "then", "field", "rest", "sql", "files", "push", "cursor", "key", "late"),
+    *("cursor_parameter", "pages", "auth", "path", "parameter", "first", "style", "delimiter", "format", "bearer"),
+    *("api_key", "variable", "event_time", "repeated", "allowed_lateness_seconds", "object"),
 )
 
 
@@ -243,6 +303,30 @@ def broken(declared: dict[str, Any], where: str, value: Any) -> dict[str, Any]:
         (CALLED, "output", {"late": {"take": "threshold"}}),
         (AWAY, "output.late", {"take": "threshold"}),
         (AWAY, "model.remote", None),
+        (LIVE, "sources.0.rest", None),
+        (LIVE, "sources.0.push", {}),
+        (LIVE, "sources.0.cursor", None),
+        (LIVE, "sources.0.rest.cursor_parameter", None),
+        (LIVE, "sources.0.key", []),
+        (LIVE, "sources.0.key", ["at", "at"]),
+        (LIVE, "sources.0.event_time", None),
+        (LIVE, "sources.0.rest.auth", {}),
+        (LIVE, "sources.0.rest.auth.bearer", {}),
+        (LIVE, "sources.0.rest.auth.bearer.file", "/a"),
+        (LIVE, "sources.0.rest.auth.api_key", {"key": {"variable": "A"}}),
+        (LIVE, "sources.0.rest.pages.path", None),
+        (LIVE, "sources.0.rest.pages.style", "link"),
+        (LIVE, "sources.0.rest.pages.parameter", "page"),
+        (LIVE, "sources.1.key", []),
+        (LIVE, "sources.1.repeated", "gone"),
+        (LIVE, "sources.2.cursor", "at"),
+        (LIVE, "sources.2.repeated", "quarantine"),
+        (LIVE, "sources.2.late", "ignore"),
+        (LIVE, "sources.2.files.format", "parquet"),
+        (LIVE, "sources.3.allowed_lateness_seconds", 1),
+        (LIVE, "sources.4.rest.pages.style", "offset"),
+        (LIVE, "sources.4.rest.url", "ftp://example.com"),
+        (LIVE, "batches.0.source", None),
     ],
 )
 def test_what_editors_should_mark_is_refused_by_the_schema_and_when_it_is_read(

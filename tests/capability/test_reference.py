@@ -91,13 +91,13 @@ def test_the_reference_explains_every_rule() -> None:
 
 def test_the_examples_load(tmp_path: Path) -> None:
     blocks = re.findall(r"^```yaml\n(.*?)^```", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
-    whole, in_trouble = map(yaml.safe_load, blocks)
+    whole, live, in_trouble = map(yaml.safe_load, blocks)
     contract = EXAMPLE / "contract.odcs.yaml"
     for path in ("model/late-arrival.skops", "tests/samples.jsonl", "tests/reference.jsonl", "authority.cedar"):
         (tmp_path / path).parent.mkdir(exist_ok=True)
         (tmp_path / path).touch()
     (tmp_path / "contract.odcs.yaml").write_bytes(contract.read_bytes())
-    for example in (whole, whole | in_trouble):
+    for example in (whole, whole | live, whole | in_trouble):
         (tmp_path / "capability.yaml").write_text(yaml.safe_dump(example))
         assert load_capability(tmp_path).capability.name == "late-arrival"
     assert {"when", "fallback", "breaker", "limits"} <= in_trouble.keys()

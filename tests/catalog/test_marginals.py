@@ -26,6 +26,14 @@ def nats(number: Number, *values: float) -> list[float]:
     return [found for _, found in at(number, list(values))]
 
 
+@pytest.mark.parametrize("width", [5e-324, 1e-323, 1e-310, 1e-300, 1e-200, 2e-160, 1e-101, 1e-99])
+def test_values_apart_by_next_to_nothing_have_tails_all_the_same(width: float) -> None:
+    found = [0.0] * 20 + [width] * 5 + [-width] * 5
+    number = fit_number(np.array(found), FIELD, len(found))
+    inside, *outside = nats(number, 0.0, 1e150, -1e150, 1.0, -1.0)
+    assert all(math.isfinite(each) and each >= inside for each in outside)
+
+
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.floats(-1e6, 1e6) | st.integers(-5, 5).map(float), min_size=2, max_size=200))
 def test_the_coordinate_rises_with_the_value_and_boundaries_ascend(found: list[float]) -> None:

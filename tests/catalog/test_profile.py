@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -13,6 +13,9 @@ from mainstay.catalog.profile import MOST_ROWS, SPLIT_ROWS, fewest_rows, fit_pro
 from mainstay.errors import Misuse
 from mainstay.runtime.novelty import Novelty, Profile
 from mainstay.runtime.types import Feature, Row
+
+if TYPE_CHECKING:
+    from mainstay.runtime.tensors import Column
 
 FIELDS = ("a", "b", "c", "d", "e")
 FEATURES = [
@@ -102,7 +105,7 @@ values: st.SearchStrategy[Any] = st.one_of(
     st.integers(),
     st.integers(min_value=10**300, max_value=10**400),
     st.floats(),
-    st.sampled_from([0.0, 1.0, 5e-324, 1e-300, 1.7e308]),
+    st.sampled_from([0.0, 1.0, 5e-324, 1e-323, 1e-300, 1e-200, 2e-160, 1e-100, 1.7e308]),
     st.text(),
     st.text(alphabet=st.characters(categories=["Cs"]), max_size=2),
 )
@@ -131,3 +134,22 @@ def test_wide_tables_can_be_fitted(kinds: int) -> None:
     ]
     made = Novelty.load(fit_profile(rows, names, features, false_alarms=0.05), names)
     assert len(made.p_values(rows)) == 25
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 1_100), st.integers(0, 99))
+def test_columns_have_the_p_values_that_their_rows_have(count: int, seed: int) -> None:
+    made = Novelty.load(fit_profile(table(200, 1), FIELDS, FEATURES, false_alarms=0.05), FIELDS)
+    rows = [
+        (row[0], row[1], None if place % 5 == 0 else row[2], row[3], math.inf if place % 9 == 0 else row[4])
+        for place, row in enumerate(table(count, seed))
+    ]
+    a, b, c, d, e = (list(each) for each in zip(*rows, strict=True))
+    columns: dict[str, Column] = {
+        "a": np.array(a),
+        "b": np.array([math.nan if value is None else value for value in b]),
+        "c": c,
+        "d": np.array(d),
+        "e": np.array(e),
+    }
+    assert made.p_values_of_columns(columns) == made.p_values(rows)

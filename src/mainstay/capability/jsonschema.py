@@ -15,6 +15,7 @@ from msgspec import inspect
 
 from mainstay.capability.checks import ALLOWED_WITH, NEEDED_BY, NEVER_ISOLATED, STATED, TENSOR_KEYS
 from mainstay.capability.ladder import RUNGS, TESTS
+from mainstay.capability.source_checks import ASKED, AUTHS, DELIMITED, KEYED, KINDS, PAGE_KEYS, SECRETS, TIMED
 from mainstay.capability.types import FILE_NAME, Capability
 
 if TYPE_CHECKING:
@@ -24,7 +25,9 @@ PUBLISHED: Final = "capability.schema.json"  # beside this module; a test holds 
 ID: Final = "urn:mainstay:schema:capability:v1"
 
 _KINDS: Final = tuple(kind for kinds in NEEDED_BY.values() for kind in kinds)  # each needs one key
-_LISTS: Final = frozenset({"features", "trusted_types", "rule", "one_of"})  # where an empty one is as good as none
+_LISTS: Final = frozenset(
+    {"features", "trusted_types", "rule", "one_of", "key"}
+)  # where an empty one is as good as none
 _NULL: Final = {"type": "null"}
 
 
@@ -161,7 +164,7 @@ def _output_rules() -> Iterator[dict[str, Any]]:
 
 def _rung_rules() -> Iterator[dict[str, Any]]:
     """A rung says exactly one thing."""
-    yield {"oneOf": [_given(name) for name in RUNGS]}
+    yield _one_of(RUNGS)
     yield {"properties": {"person": {"enum": [True, None]}}}
 
 
@@ -172,10 +175,62 @@ def _condition_rules() -> Iterator[dict[str, Any]]:
     yield _where("missing", [True], _not_given(rest))
 
 
+def _source_rules() -> Iterator[dict[str, Any]]:
+    """A source is of one kind, and has what its ways with records need."""
+    yield _one_of(KINDS)
+    for kind in KINDS:
+        if kind not in ASKED:
+            yield {"if": _given(kind), "then": _not_given(["cursor"])}
+        else:
+            yield {"if": _given(kind), "then": {"anyOf": [_given("cursor"), _given("key")]}}
+    asking = {"required": ["rest"], "properties": {"rest": {"type": "object", **_given("cursor_parameter")}}}
+    yield {"if": asking, "then": _given("cursor")}
+    yield {"if": {"allOf": [_given("rest"), _given("cursor")]}, "then": asking}
+    for name, ways in KEYED.items():
+        yield _where(name, ways, _given("key"))
+    yield _where("late", TIMED, _given("event_time"))
+    above = {"required": ["allowed_lateness_seconds"], "properties": {"allowed_lateness_seconds": {"minimum": 1e-9}}}
+    yield {"if": above, "then": _given("event_time")}
+    yield {"properties": {"key": {"uniqueItems": True}}}
+
+
+def _pages_rules() -> Iterator[dict[str, Any]]:
+    """Pages have the keys of their style."""
+    for key, styles in PAGE_KEYS.items():
+        here = {"required": ["style"], "properties": {"style": {"enum": [*styles]}}}
+        yield {"if": _given(key), "then": here}
+    yield _where("style", PAGE_KEYS["path"], _given("path"))
+
+
+def _files_rules() -> Iterator[dict[str, Any]]:
+    """Only CSV has a delimiter."""
+    yield {"if": _given("delimiter"), "then": {"properties": {"format": {"enum": [*DELIMITED, None]}}}}
+
+
+def _auth_rules() -> Iterator[dict[str, Any]]:
+    """An API knows who asks by one way."""
+    yield _one_of(AUTHS)
+
+
+def _secret_rules() -> Iterator[dict[str, Any]]:
+    """A secret is in one place."""
+    yield _one_of(SECRETS)
+
+
+def _one_of(keys: Iterable[str]) -> dict[str, Any]:
+    """Exactly one of the keys is given."""
+    return {"oneOf": [_given(name) for name in keys]}
+
+
 _RULES: Final = {
     "Capability": _capability_rules,
     "ModelSource": _model_rules,
     "OutputField": _output_rules,
     "Rung": _rung_rules,
     "Condition": _condition_rules,
+    "Source": _source_rules,
+    "Pages": _pages_rules,
+    "Files": _files_rules,
+    "RestAuth": _auth_rules,
+    "Secret": _secret_rules,
 }

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from mainstay.capability import checks
 from mainstay.capability.checks import one_of
 from mainstay.capability.ladder import check_conditions, check_outputs, check_rungs
+from mainstay.capability.source_checks import check_source_objects, check_sources
 from mainstay.capability.types import CONTRACT_NAME, FILE_NAME, Capability
 from mainstay.contract.load import ReadContract, read_contract
 from mainstay.contract.validator import ObjectValidator, compile_object
@@ -67,6 +68,7 @@ def load_capability(folder: Path) -> Declared:
         authority = _read_authority(folder, place, capability, problems)
         checks.check_keys(place, capability)
         check_rungs(place.at("fallback"), capability.fallback)
+        check_sources(place, capability)
         if contract is not None:
             declared = _compare(folder, place, capability, contract, authority)
     problems.raise_any()
@@ -183,6 +185,7 @@ def _compare(
     if given is not None:
         checks.check_output(place, capability, given)
     checks.check_outcome(place, capability, given, later)
+    check_source_objects(place, capability, read.objects)
     described = [each for each in (taken, given, later) if each is not None]
     if len(described) == 2 + (named.outcome is not None):
         checks.check_protect(place, capability, described)

@@ -16,8 +16,14 @@ from mainstay.capability.words import (  # noqa: TC001 - msgspec reads the types
 )
 
 Seconds: TypeAlias = Annotated[float, Meta(gt=0, le=31_622_400)]
-Key: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,127}\Z")]
-Path: TypeAlias = Annotated[str, Meta(pattern=r"^[^\x00-\x1f]{1,1024}\Z")]
+Key: TypeAlias = Annotated[
+    str,
+    Meta(
+        pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,127}\Z",
+        description="at most 128 letters, digits, dots, dashes and `_`, a letter or `_` first",
+    ),
+]
+Path: TypeAlias = Annotated[str, Meta(pattern=r"^[^\x00-\x1f]{1,1024}\Z", description="the path of a folder")]
 SecretFile: TypeAlias = Annotated[
     str, Meta(pattern=r"^/[^\x00-\x1f]{1,1023}\Z", description="the absolute path of a file that holds a secret")
 ]
@@ -85,13 +91,14 @@ class Rest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Sql(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A table or view of a database that SQLAlchemy speaks to. PostgreSQL and SQLite are tested."""
+    """A table or view of PostgreSQL or SQLite."""
 
     url: Secret  # an SQLAlchemy URL, password and all
     table: Text  # with its schema before a dot, where it has one
     columns: tuple[FieldName, ...] = ()  # empty: all
     rows: Annotated[int, Meta(ge=1, le=1_000_000)] = 50_000  # taken in one step
-    timeout_seconds: Annotated[float, Meta(gt=0, le=3_600)] = 60.0
+    timeout_seconds: Annotated[float, Meta(gt=0, le=3_600)] = 60.0  # of a statement, and of waiting for a lock
+    wait_seconds: Annotated[float, Meta(ge=0, le=604_800)] = 3_600.0  # PostgreSQL: for transactions that were open
 
 
 class Files(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -102,10 +109,13 @@ class Files(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """
 
     folder: Path  # relative to the workspace or absolute, or s3://BUCKET/FOLDER (AWS_* variables say how to reach it)
-    pattern: Annotated[str, Meta(pattern=r"^[^/\x00-\x1f]{1,255}\Z")] = "*"  # of the names, as a shell has it
+    pattern: Annotated[
+        str, Meta(pattern=r"^[^/\x00-\x1f]{1,255}\Z", description="a pattern of file names, without `/`")
+    ] = "*"  # of the names, as a shell has it
     format: Literal["csv", "jsonl", "parquet"] | None = None  # None: by the ending
     delimiter: Annotated[str, Meta(min_length=1, max_length=1)] | None = None  # of CSV; None: by the header
     settle_seconds: Annotated[float, Meta(ge=0, le=86_400)] = 2.0
+    in_order: bool = False  # names only grow: none is looked for before the last that was taken
     max_file_bytes: Annotated[int, Meta(ge=1, le=1 << 40)] = 64 << 30
 
 
@@ -143,6 +153,6 @@ class ScheduledBatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Decisions over what a source took in since the last time, made again and again."""
 
     name: Name
-    source: Name  # of this capability, with the input as its object
+    source: Name  # of this capability, whose records have what the input needs
     key: FieldName | None = None  # of a row: the business key of its decision; None: its place in the table
     every_seconds: Seconds = 86_400.0

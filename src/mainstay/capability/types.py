@@ -17,6 +17,7 @@ from mainstay.capability.words import (  # noqa: TC001 - the same
     Name,
     Owner,
     Record,
+    SnapshotName,
     Text,
     VersionName,
 )
@@ -61,6 +62,7 @@ class ModelSource(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     confidence: FieldName | None = None  # kinds python and remote: the number property of the output that states it
     memory_mb: Annotated[int, Meta(ge=64, le=1_048_576)] = 4_096  # of address space of an isolated process
     start_seconds: Annotated[float, Meta(gt=0, le=600)] = 60.0  # how long an isolated process may take to load
+    trained_on: SnapshotName | None = None  # the snapshot of the lake that it was fitted to
 
 
 class OutputField(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -130,6 +132,7 @@ class Behaviours(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     model_unavailable: Literal["fallback", "review", "refuse"] = "fallback"
     output_invalid: Literal["fallback", "review", "refuse"] = "fallback"
     overloaded: Literal["refuse", "fallback", "review"] = "refuse"
+    feed_stopped: Literal["answer", "fallback", "review", "refuse"] = "fallback"
 
 
 class Breaker(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

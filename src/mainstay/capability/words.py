@@ -35,6 +35,13 @@ EntryPoint: TypeAlias = Annotated[
         description="a Python file of the folder and a function in it, such as `predict.py:predict`",
     ),
 ]
+SnapshotName: TypeAlias = Annotated[
+    str,
+    Meta(
+        pattern=r"^[a-z0-9][a-z0-9_-]{0,127}\Z",
+        description="1 to 128 lower-case letters, digits, dashes and underscores, a letter or digit first",
+    ),
+]
 PREVIOUS = "previous"
 VersionName: TypeAlias = Annotated[
     str,

@@ -63,6 +63,17 @@ $ mainstay explain DECISION
 $ mainstay rollback {name} --reason "the model fails"
 ```
 
+### Every answer by fallback: `feed_stopped`
+
+A source of the capability is stopped at the door: too many bad rows, or a schema that the contract
+does not take. Nothing is lost. The line `held` names the source and why; when the cause is mended,
+let it go on:
+
+```console
+$ mainstay status
+$ mainstay intake status
+```
+
 ### Many refusals: `contract_violation`
 
 What callers send has changed, or the contract, which was drafted from a sample, is too narrow. The

@@ -30,11 +30,11 @@ MOST_SHARES: Final = 5  # values of the label that a question shows
 AUTHORITY: Final = """\
 // Who may do what with this capability. What no policy permits is denied.
 
-// Keys call, report and see what their scopes allow.
+// Keys call, report, push and see what their scopes allow.
 @id("keys-within-their-scopes")
 permit (
   principal is Mainstay::Key,
-  action in [Mainstay::Action::"call", Mainstay::Action::"report", Mainstay::Action::"see"],
+  action in [Mainstay::Action::"call", Mainstay::Action::"report", Mainstay::Action::"push", Mainstay::Action::"see"],
   resource
 );
 

@@ -33,6 +33,9 @@ ATOM_ROWS: Final = 3  # that such a value occurs in, at least,
 ATOM_SHARE: Final = 0.02  # and of all rows, unless there are at most MOST_ATOMS values
 TAIL_SHARE: Final = 0.1  # of the values, to measure how fast the tail falls
 TAIL_ROWS: Final = 5  # at least
+# Of a tail, in units of the scale. The mean excess is at least a thousandth of the width, and the scale at most the
+# width, so only a width that the scale cannot follow, near the smallest doubles, comes below it.
+LEAST_TAIL: Final = 1e-4
 LINEAR: Final = 0.5  # part of the coordinate that is linear in the value; the rest is its normal score
 WINSOR: Final = 0.01  # share at either end that the linear part does not look at
 NEVER: Final = 0.02  # of an occurrence: what happened in no row is taken to happen this often
@@ -216,7 +219,7 @@ def _tails(present: Floats, inverse_scale: float) -> tuple[float, float]:
     low, high = present[:outer], present[-outer:]
     excesses = float(low[-1] - low.mean()), float(high.mean() - high[0])
     below, above = ((excess if excess > 1e-3 * width else width / 10) * inverse_scale for excess in excesses)
-    return below, above
+    return max(below, LEAST_TAIL), max(above, LEAST_TAIL)
 
 
 def _cut(known: _Knots, base: float) -> tuple[list[float], list[Segment], list[float]]:

@@ -22,7 +22,7 @@ from mainstay.catalog.models import Means, Model, get_model
 from mainstay.catalog.reference import ReferenceRows, read_reference
 from mainstay.catalog.samples import check_outputs, read_samples
 from mainstay.catalog.sources import Sources, reading
-from mainstay.catalog.types import VERSION_FORMAT, Digest, Manifest, Profile, StoredFile
+from mainstay.catalog.types import VERSION_FORMAT, Digest, Manifest, Profile, StoredFile, TrainedOn
 from mainstay.catalog.versions import (
     StoredVersion,
     load_manifest,
@@ -31,7 +31,7 @@ from mainstay.catalog.versions import (
     stored_digests,
     stored_file,
 )
-from mainstay.errors import Damaged
+from mainstay.errors import Damaged, Misuse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -63,6 +63,7 @@ def register(  # noqa: PLR0913 - keywords only, each with its default
     signed_by: Sequence[Path] = (),
     check: Callable[[Declared], object] | None = None,
     leaving: Callable[[Declared], Callable[[Row], Row]] | None = None,
+    training: Callable[[str], TrainedOn] | None = None,
     progress: Callable[[str], None] | None = None,
     limits: Limits | None = None,
 ) -> Registered:
@@ -71,7 +72,8 @@ def register(  # noqa: PLR0913 - keywords only, each with its default
     `trust_pickle` is why a model that is a pickle may be opened; `signed_by` names public keys in PEM, one of which
     must have signed the model's file. `check` is asked of the folder before anything of it is run, and raises
     InvalidDocument where the folder is not sound. `leaving` makes what of a row may leave for a remote model; without
-    it, one that takes a classified field is refused. `progress` is told each step as it begins. `limits` hold the
+    it, one that takes a classified field is refused. `training` finds the snapshot that `model.trained_on` names, and
+    raises Misuse where there is none. `progress` is told each step as it begins. `limits` hold the
     conversion, and its wall time the isolated process.
 
     Raises InvalidDocument when the folder or a row breaks its rules, with every problem; Misuse when the model cannot
@@ -87,6 +89,7 @@ def register(  # noqa: PLR0913 - keywords only, each with its default
         declared = sources.declared
         if check is not None:
             check(replace(declared, folder=folder))
+        trained_on = _find_training(declared, training)
         tell("checking the samples")
         samples = declared.capability.samples
         rows = read_samples(sources.content(samples), str(folder / samples), declared.input)
@@ -96,7 +99,7 @@ def register(  # noqa: PLR0913 - keywords only, each with its default
         check_outputs(declared, model.samples)
         fitted = None if reference is None else fit_reference(declared, model, reference, tell)
         tell("storing the version")
-        stored, created = _store(versions, sources, model, fitted)
+        stored, created = _store(versions, sources, model, fitted, trained_on)
     notes = model.notes if fitted is None else (*model.notes, *fitted.notes)
     return Registered(stored.digest, stored.manifest, stored.path, created, notes if created else ())
 
@@ -140,7 +143,18 @@ def _named(sources: Sources) -> dict[str, Any]:
     }
 
 
-def _store(versions: Path, sources: Sources, model: Model, fitted: Fitted | None) -> tuple[StoredVersion, bool]:
+def _find_training(declared: Declared, training: Callable[[str], TrainedOn] | None) -> TrainedOn | None:
+    name = declared.capability.model.trained_on
+    if name is None:
+        return None
+    if training is None:
+        raise Misuse(f"model.trained_on is {name}: expected a lake to find that snapshot in, found none")
+    return training(name)
+
+
+def _store(
+    versions: Path, sources: Sources, model: Model, fitted: Fitted | None, trained_on: TrainedOn | None
+) -> tuple[StoredVersion, bool]:
     contents = dict(sources.contents)
     named = _named(sources)
     artifact: StoredFile | None = named["source"]
@@ -163,5 +177,6 @@ def _store(versions: Path, sources: Sources, model: Model, fitted: Fitted | None
         isolated_because=model.isolated_because,
         calibration=None if fitted is None else fitted.calibration,
         profile=profile,
+        trained_on=trained_on,
     )
     return store_version(versions, manifest, contents)

@@ -68,6 +68,17 @@ class Profile(Struct, frozen=True, kw_only=True):
     false_alarms: float  # the share of ordinary rows that it is calibrated to
 
 
+class TrainedOn(Struct, frozen=True, kw_only=True):
+    """The snapshot of the lake that a model was fitted to, as it was when the version was registered."""
+
+    snapshot: str
+    table: str
+    table_version: int
+    where: str | None  # the rows of the table that it has, as SQL; None for all
+    rows: int
+    sha256: str  # of their canonical bytes
+
+
 class Manifest(Struct, frozen=True, kw_only=True):
     """A version: everything a decision needs, by digest. Its id is the digest of this document's canonical JSON.
 
@@ -94,6 +105,7 @@ class Manifest(Struct, frozen=True, kw_only=True):
     calibration: Calibration | None
     profile: Profile | None
     trust: Trust | None  # None when nothing that can run code was opened, and no signature asked for
+    trained_on: TrainedOn | None = None  # None where the declaration names no snapshot
 
 
 class Canary(Struct, frozen=True, kw_only=True):

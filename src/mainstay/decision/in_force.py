@@ -1,8 +1,9 @@
-"""What is in force, read from local files and taken without dropping a call: the releases and the API keys.
+"""What is in force, read from local files and taken without dropping a call: the releases, the API keys, the holds.
 
 A release or a snapshot that cannot be read or started leaves the one before it in force: a broken file must not take
 down what works. It is logged, and tried again when the file changes. Nothing waits for anything else: neither a revoked
-key nor another capability for a model that is slow to start.
+key nor another capability for a model that is slow to start. A hold that cannot be read is in force: it is there for
+safety.
 """
 
 from __future__ import annotations
@@ -12,15 +13,16 @@ import logging
 from typing import TYPE_CHECKING
 
 from mainstay.authority import keys
-from mainstay.catalog import releases
+from mainstay.catalog import holds, releases
 from mainstay.decision.plan import compile_release
 from mainstay.errors import MainstayError
 from mainstay.signing import load_verifier
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from mainstay.authority.keys import KeyRing
+    from mainstay.catalog.holds import Standing
     from mainstay.decision.path import DecisionPath
     from mainstay.decision.plan import ReleasePlan
     from mainstay.decision.service import Service
@@ -48,6 +50,9 @@ class Watch:
         self._keys_seen: object = None  # the fingerprint of the keys in force
         self._seen: object = None  # that of the releases
         self._plans: Plans = {}  # of what is served, and of what is being started
+        self._holds_seen: object = None  # the fingerprint of the holds
+        self._holds: dict[str, Standing] = {}  # by capability
+        self._reading_holds: asyncio.Task[None] | None = None
         self._reading_keys: asyncio.Task[None] | None = None
         self._reading: asyncio.Task[None] | None = None
         self._starting: dict[str, asyncio.Task[None]] = {}  # by capability
@@ -57,6 +62,7 @@ class Watch:
     async def start(self) -> None:
         """Take what is in force now, and look again every `refresh_seconds`."""
         self._take_keys(*self._read_keys())
+        self._take_holds(*self._read_holds())
         self._seen, self._plans = self._read(self._plans)
         services = {name: self._path.open(plan) for name, plan in self._plans.items()}
         await asyncio.gather(*(self._wait_first(name, service) for name, service in services.items()))
@@ -67,7 +73,7 @@ class Watch:
         """Look no more."""
         if self._timer is not None:
             self._timer.cancel()
-        for task in (self._reading_keys, self._reading, *self._starting.values()):
+        for task in (self._reading_keys, self._reading_holds, self._reading, *self._starting.values()):
             if task is not None:
                 task.cancel()
 
@@ -76,6 +82,8 @@ class Watch:
         self._on_look()
         if self._reading_keys is None and keys.signature_of(self._workspace.access) != self._keys_seen:
             self._reading_keys = self._path.loop.create_task(self._refresh_keys())
+        if self._reading_holds is None and self._fingerprint_holds() != self._holds_seen:
+            self._reading_holds = self._path.loop.create_task(self._refresh_holds())
         if self._reading is None and releases.signature_of(self._workspace.releases) != self._seen:
             self._reading = self._path.loop.create_task(self._refresh())
 
@@ -100,6 +108,46 @@ class Watch:
         self._keys_seen = seen
         if ring is not None:
             self._on_keys(ring)
+
+    # Holds.
+
+    async def _refresh_holds(self) -> None:
+        try:
+            self._take_holds(*await self._path.loop.run_in_executor(None, self._read_holds))
+        except OSError as error:
+            logger.error("holds not read, those before them stay in force: %s", error)  # noqa: TRY400 - says all
+            self._holds_seen = self._fingerprint_holds()
+        finally:
+            self._reading_holds = None
+
+    def _fingerprint_holds(self) -> object:
+        try:
+            return holds.signature_of(self._workspace.holds)
+        except OSError as error:
+            return error.errno
+
+    def _read_holds(self) -> tuple[object, dict[str, Standing]]:
+        """The fingerprint of the holds and what they are. Raises OSError when their directory cannot be read."""
+        return holds.signature_of(self._workspace.holds), holds.read_holds(self._workspace.holds, self._verifier)
+
+    def _take_holds(self, seen: object, found: dict[str, Standing]) -> None:
+        before, self._holds, self._holds_seen = self._holds, found, seen
+        self._hold(self._path.services)
+        for name in sorted(before.keys() | found.keys()):
+            standing = found.get(name)
+            if standing is None:
+                logger.warning("%s is held no more: its model answers", name)
+            elif standing != before.get(name):
+                logger.warning(
+                    "%s is held, what it declares for feed_stopped applies: %s",
+                    name,
+                    standing.damage or standing.detail,
+                )
+
+    def _hold(self, services: Mapping[str, Service]) -> None:
+        for name, service in services.items():
+            standing = self._holds.get(name)
+            service.held = None if standing is None else standing.detail
 
     # Releases.
 
@@ -177,6 +225,7 @@ class Watch:
 
     def _serve(self, services: dict[str, Service]) -> None:
         before = self._path.services
+        self._hold(services)
         self._path.serve(services.values())
         self.on_services()
         for name, service in services.items():

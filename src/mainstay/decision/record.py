@@ -26,6 +26,10 @@ _encode = msgspec.json.Encoder().encode
 
 NULL = b"null"
 NOTHING = b"[]"
+SCHEDULE = "schedule"  # the principal of decisions that a release itself asks for; else it is the id of a key
+
+_BODY = b'{"principal":"%b","key":%b,"input":%b,"output":%b,"confidence":%b,"novelty":%b,"details":%b}'
+_BODY_FROM = _BODY[:-1] + b',"source":%b}'
 
 
 class Verdict(NamedTuple):
@@ -110,22 +114,8 @@ class DecisionRecorder:
         as JSON.
         """
         decision_id, salt = stamp.next()
-        codes, reasons, violations, details = NOTHING, NOTHING, b"", NULL
-        if verdict.reasons:
-            codes = _encode([reason.code for reason in verdict.reasons])
-            reasons = _encode(verdict.reasons)
-            if verdict.violations:
-                violations = b',"violations":' + _encode(verdict.violations)
-            details = self._details(verdict, reasons, violations)
-        body = b'{"principal":"%b","key":%b,"input":%b,"output":%b,"confidence":%b,"novelty":%b,"details":%b}' % (
-            principal,
-            key,
-            given,
-            verdict.output if verdict.recorded is None else verdict.recorded,
-            verdict.confidence,
-            verdict.novelty,
-            details,
-        )
+        codes, reasons, violations = told(verdict)
+        body = write_body(principal, key, given, verdict)
         outcome = verdict.outcome.encode()
         promised = sha256(salt + body).hexdigest().encode()
         leaf = self._leaf % (decision_id, stamp.at, outcome, codes, principal, promised)
@@ -142,15 +132,38 @@ class DecisionRecorder:
         )
         return Recorded(frame_entry(leaf, salt, body), answer)
 
-    @staticmethod
-    def _details(verdict: Verdict, reasons: bytes, violations: bytes) -> bytes:
-        """Why it ended so, and what was done about it."""
-        details = b'{"reasons":%b%b' % (reasons, violations)
-        if verdict.answered_by:
-            details += b',"answered_by":' + _encode(verdict.answered_by)
-        if verdict.proposed is not None:
-            details += b',"proposed":' + verdict.proposed
-        return details + b"}"
+    def leaf(self, head: tuple[bytes, bytes], outcome: bytes, codes: bytes, principal: bytes, promised: bytes) -> bytes:
+        """The leaf of a decision whose body was promised before. `head` is its id and the time, `codes` JSON."""
+        return self._leaf % (*head, outcome, codes, principal, promised)
+
+
+def told(verdict: Verdict) -> tuple[bytes, bytes, bytes]:
+    """The codes of a verdict's reasons, the reasons themselves, and a member with its violations, if there are any."""
+    if not verdict.reasons:
+        return NOTHING, NOTHING, b""
+    violations = b',"violations":' + _encode(verdict.violations) if verdict.violations else b""
+    return _encode([reason.code for reason in verdict.reasons]), _encode(verdict.reasons), violations
+
+
+def write_body(principal: bytes, key: bytes, given: bytes, verdict: Verdict, source: bytes = b"") -> bytes:
+    """The body of a decision. `source` is JSON: where the input stood, if it came in a table."""
+    details = NULL
+    if verdict.reasons:
+        _, reasons, violations = told(verdict)
+        details = _details(verdict, reasons, violations)
+    output = verdict.output if verdict.recorded is None else verdict.recorded
+    parts = (principal, key, given, output, verdict.confidence, verdict.novelty, details)
+    return (_BODY_FROM % (*parts, source)) if source else (_BODY % parts)
+
+
+def _details(verdict: Verdict, reasons: bytes, violations: bytes) -> bytes:
+    """Why it ended so, and what was done about it."""
+    details = b'{"reasons":%b%b' % (reasons, violations)
+    if verdict.answered_by:
+        details += b',"answered_by":' + _encode(verdict.answered_by)
+    if verdict.proposed is not None:
+        details += b',"proposed":' + verdict.proposed
+    return details + b"}"
 
 
 class OutcomeReport(NamedTuple):

@@ -1,8 +1,9 @@
 """Recorded decisions again: on the version that decided, through the decision path itself, recording nothing.
 
 The release in the record says which version decided and what stood on its ladder; both are immutable and addressed by
-content. What a deadline, a crash or an overload had to do with a decision cannot be had again: of such a decision the
-fallback's answer is replayed, where it is one that depends on the input alone.
+content. A decision made while a feed was stopped is replayed as if one were. What a deadline, a crash or an overload
+had to do with a decision cannot be had again: of such a decision the fallback's answer is replayed, where it is one
+that depends on the input alone.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections import OrderedDict
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from platform import python_version_tuple
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 import msgspec
 
@@ -36,7 +37,7 @@ from mainstay.ledger.journal import Unrecordable
 from mainstay.signing import load_verifier
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from mainstay.catalog.types import Manifest, Release
     from mainstay.decision.plan import Plan, ReleasePlan
@@ -57,6 +58,7 @@ CIRCUMSTANCES = frozenset({"deadline_exceeded", "model_crashed", "model_unavaila
 """Reasons that no input has by itself."""
 
 _BEFORE_THE_MODEL = frozenset({"malformed_input", "contract_violation", "protection_failed"})
+_STOPPED: Final = "feed_stopped"  # the one circumstance that can be had again
 _PRINCIPAL = b"replay"
 
 _UNOPENED = (MainstayError, OSError, ValueError, RuntimeError)
@@ -160,7 +162,7 @@ class Replayer:
             return [_unknown(leaf, recorded_of(leaf, body), why) for leaf, body in decisions]
         plan = service.release.production
         results: list[Replayed | None] = []
-        running: list[_Case] = []
+        running: dict[bool, list[_Case]] = {False: [], True: []}  # by whether a feed was stopped then
         for leaf, body in decisions:
             recorded = recorded_of(leaf, body)
             call = call_of(plan, leaf, body)
@@ -172,15 +174,22 @@ class Replayer:
                 kept = Unknown("not_kept", "the fallback was the last good answer of that moment, which is not kept")
                 results.append(_unknown(leaf, recorded, kept))
             else:
-                running.append(_Case(leaf, recorded, call))
+                running[_STOPPED in leaf.reasons].append(_Case(leaf, recorded, call))
                 results.append(None)
-        ran = iter(self._run(service, plan, running))
-        return [next(ran) if each is None else each for each in results]
+        ran = {stopped: iter(self._run(service, plan, cases, stopped)) for stopped, cases in running.items()}
+        return [
+            next(ran[_STOPPED in leaf.reasons]) if each is None else each
+            for (leaf, _), each in zip(decisions, results, strict=True)
+        ]
 
     # Running.
 
-    def _run(self, service: Service, plan: Plan, cases: Sequence[_Case]) -> Iterable[Replayed]:
-        items = self._decide(service, plan, [case.call for case in cases])
+    def _run(self, service: Service, plan: Plan, cases: Sequence[_Case], stopped: bool) -> list[Replayed]:
+        service.held = "a feed was stopped then" if stopped else None
+        try:
+            items = self._decide(service, plan, [case.call for case in cases])
+        finally:
+            service.held = None
         return [_judge(plan, case, item) for case, item in zip(cases, items, strict=True)]
 
     def _decide(self, service: Service, plan: Plan, calls: Sequence[bytes]) -> list[Pending]:
@@ -234,7 +243,7 @@ class Replayer:
         return service
 
     def _open_service(self, key: _Key) -> Service:
-        plan = _unhurried(compile_stage(self._workspace, self._release(key), key.stage))
+        plan = unhurried(compile_stage(self._workspace, self._release(key), key.stage))
         if plan.production.digest != key.version:
             raise Misuse(
                 f"expected version {key.version}, which is recorded; found that release {key.release} of"
@@ -261,10 +270,10 @@ class Replayer:
         await asyncio.gather(*others, return_exceptions=True)
 
 
-def _unhurried(release: ReleasePlan) -> ReleasePlan:
+def unhurried(release: ReleasePlan) -> ReleasePlan:
     """The release with time enough for every model, and nothing turned away because others wait or failed."""
 
-    def unhurried(plan: Plan) -> Plan:
+    def patient(plan: Plan) -> Plan:
         capability = plan.capability
         seconds = min(LONGEST_SECONDS, max(LEAST_SECONDS, SLOWER * capability.deadline_ms / 1000))
         changed = msgspec.structs.replace(
@@ -275,8 +284,9 @@ def _unhurried(release: ReleasePlan) -> ReleasePlan:
         )
         return replace(plan, declared=replace(plan.declared, capability=changed), run_seconds=seconds / 2)
 
-    fallbacks = {digest: unhurried(plan) for digest, plan in release.fallbacks.items()}
-    return replace(release, production=unhurried(release.production), fallbacks=fallbacks)
+    fallbacks = {digest: patient(plan) for digest, plan in release.fallbacks.items()}
+    canary = None if release.canary is None else patient(release.canary)
+    return replace(release, production=patient(release.production), canary=canary, fallbacks=fallbacks)
 
 
 def _judge(plan: Plan, case: _Case, item: Pending) -> Replayed:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from mainstay.capability.load import load_capability
-from mainstay.catalog.releases import capabilities_with_releases, read_current, signature_of
-from mainstay.catalog.versions import FOLDER, digest_of, list_versions, load_manifest, read_bounded, version_path
+from mainstay.catalog.declared import declared_in_production
+from mainstay.catalog.releases import capabilities_with_releases, signature_of
+from mainstay.catalog.versions import list_versions
 from mainstay.decision.last_good import LastGood
-from mainstay.errors import Damaged, MainstayError
+from mainstay.errors import MainstayError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,13 +54,7 @@ class DeclaredRetention:
 
     def _read(self, capability: str) -> int | None:
         try:
-            version = read_current(self._workspace.releases, capability, self._verifier).version
-            stored = load_manifest(self._workspace.versions, version).declaration
-            path = version_path(self._workspace.versions, version)
-            # Hashing all of a version, as `open_version` does, would keep the sealer waiting for its model.
-            if digest_of(read_bounded(path / stored.path, stored.bytes)) != stored.digest:
-                raise Damaged(f"{path / stored.path}: expected what was registered, found other content")
-            declared = load_capability(path / FOLDER)
+            _, declared = declared_in_production(self._workspace, capability, self._verifier)
         except (MainstayError, OSError) as error:
             logger.error("retention of %s not read: %s", capability, error)  # noqa: TRY400 - the message says all
             self._seen = None  # it is tried again

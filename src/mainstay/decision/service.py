@@ -137,6 +137,7 @@ class Service:
         self.release = release
         self.waiting = 0
         self.retired = False  # it takes no more calls: another service of its capability does
+        self.held: str | None = None  # why its model is not asked: a feed is stopped; None: it is not
         self._path = path
         self._last_good = last_good
         self._limits = release.capability.limits
@@ -251,10 +252,21 @@ class Service:
         except (msgspec.DecodeError, UnicodeDecodeError):
             self._break_contract(item, bytes(request.input))
             return
+        if self.held is not None and not self._answers_though_held(item, self.held):
+            return
         if overloaded:
             self._settle(item, trouble_of(plan, "overloaded", self._overload()))
         else:
             self._run(item, self._arms[plan.digest])
+
+    def _answers_though_held(self, item: Pending, why: str) -> bool:
+        """Do what is declared for a stopped feed; whether that is to ask the model all the same."""
+        trouble = trouble_of(item.plan, "feed_stopped", why)
+        if trouble.behaviour == "answer":
+            item.reasons = trouble.reasons
+            return True
+        self._settle(item, trouble)
+        return False
 
     def _refuse_size(self, item: Pending, body: bytes) -> None:
         item.given = Protector.withhold(body)
@@ -327,7 +339,7 @@ class Service:
         failures = 0
         for item, each in zip(items, guarded, strict=True):
             if type(each) is Verdict and item.rung < 0:
-                item.verdict = each
+                item.verdict = each if not item.reasons else each._replace(reasons=item.reasons + each.reasons)
                 ready.append(item)
             else:
                 rest.append((item, each))
@@ -373,7 +385,7 @@ class Service:
         if item.rung >= 0:
             self._climb(item, item.rung + 1)
             return
-        item.reasons = trouble.reasons
+        item.reasons += trouble.reasons
         item.novelty = trouble.novelty
         if trouble.behaviour == "fallback":
             self._climb(item, 0)

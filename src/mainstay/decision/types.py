@@ -25,6 +25,7 @@ ReasonCode = Literal[
     "output_invalid",  # the model's output breaks the contract
     "outside_authority",  # the capability may not decide this without a person; the policy is named
     "overloaded",  # more decisions wait than the model can take in time
+    "feed_stopped",  # what the capability lives on is stopped at the door: too many bad rows, or another schema
     "no_fallback",  # the ladder was climbed and no rung had an answer
 ]
 
@@ -41,6 +42,7 @@ REASONS: dict[ReasonCode, tuple[int, str]] = {
     "output_invalid": (502, "The model's output breaks the contract"),
     "outside_authority": (403, "This decision is outside the capability's authority"),
     "overloaded": (429, "Too many decisions wait"),
+    "feed_stopped": (503, "The feed behind this capability is stopped"),
     "no_fallback": (502, "No fallback had an answer"),
 }
 """For every reason: the HTTP status of a single decision refused for it, and the title of the problem."""

@@ -8,12 +8,13 @@ import numpy as np
 import onnxruntime
 
 from mainstay.runtime.outputs import Predictions, build_mapper
-from mainstay.runtime.tensors import build_feeder
+from mainstay.runtime.tensors import build_column_feeder, build_feeder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from mainstay.capability.types import OutputField
+    from mainstay.runtime.tensors import Columns, Feed
     from mainstay.runtime.types import Row, Signature
 
 
@@ -37,6 +38,7 @@ class OnnxModel:
             artifact, options, providers=["CPUExecutionProvider"], enable_fallback=0
         )  # falling back is to load the same again, and to print so
         self._feed = build_feeder(signature.inputs, fields)
+        self._feed_columns = build_column_feeder(signature.inputs)
         self._map = build_mapper(signature.outputs, signature.classes, mapping)
         self._names = _needed_outputs(signature, mapping)
 
@@ -44,6 +46,15 @@ class OnnxModel:
         """Predictions for `rows`, in order. Raises what the graph raises when a row does not fit it."""
         with np.errstate(over="ignore"):  # a value beyond float32 becomes infinite, as in the converted sample
             feed = self._feed(rows)
+        return self._run(feed)
+
+    def run_columns(self, columns: Columns) -> Predictions:
+        """The same for rows that are given as columns. Raises also where the graph takes no such columns."""
+        with np.errstate(over="ignore"):
+            feed = self._feed_columns(columns)
+        return self._run(feed)
+
+    def _run(self, feed: Feed) -> Predictions:
         return self._map(dict(zip(self._names, self._session.run(self._names, feed), strict=True)))
 
 

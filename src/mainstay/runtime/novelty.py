@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from mainstay.runtime.tensors import Columns
     from mainstay.runtime.types import Row
 
     Floats: TypeAlias = NDArray[np.float64]
@@ -128,11 +129,13 @@ class Novelty:
     def __init__(
         self,
         read: Callable[[Sequence[Row]], tuple[Floats, Indices]],
+        columns: Callable[[Columns, slice], tuple[Floats, Indices]],
         names: Sequence[str],
         views: Views,
         scale: Scale,
     ) -> None:
         self._read = read
+        self._columns = columns
         self._names = tuple(names)
         self._viewer = Viewer(views)
         self._scale = scale
@@ -152,17 +155,33 @@ class Novelty:
         places = {name: place for place, name in enumerate(fields)}
         numbers = number_reader([places[name] for name in profile.numbers], len(fields))
         texts = text_reader([places[text.name] for text in profile.texts], [text.known for text in profile.texts])
-        return cls(lambda rows: (numbers(rows), texts(rows)), names, views, scale)
+        columns = column_reader(profile.numbers, profile.texts)
+        return cls(lambda rows: (numbers(rows), texts(rows)), columns, names, views, scale)
 
     def p_values(self, rows: Sequence[Row]) -> list[float]:
         """For each row, the share of reference rows, itself counted as one, that are at least as strange.
 
         Above 0, at most 1. Of rows like the reference rows, at most a share `a` gets a value of `a` or less.
         """
+        return self._counted(self._scores(rows))
+
+    def p_values_of_columns(self, columns: Columns) -> list[float]:
+        """The same for rows that are given as columns. Raises TypeError where a column is of another kind."""
+        if not self._names:
+            return []
+        count = len(columns[self._names[0]])
+        spans = [slice(start, start + CHUNK_ROWS) for start in range(0, count, CHUNK_ROWS)]
+        parts = [self._scores_of(*self._columns(columns, span)) for span in spans]
+        return self._counted(np.concatenate(parts) if parts else np.empty(0))
+
+    def _counted(self, scores: Floats) -> list[float]:
         reference = self._scale.scores
-        below = reference.searchsorted(self._scores(rows) * (1 - TIE))
+        below = reference.searchsorted(scores * (1 - TIE))
         counted: list[float] = ((len(reference) + 1 - below) / (len(reference) + 1)).tolist()
         return counted
+
+    def _scores_of(self, numbers: Floats, levels: Indices) -> Floats:
+        return scores_of(view_nats(self._scale, self._viewer.views(numbers, levels)))
 
     def scores(self, rows: Sequence[Row]) -> list[float]:
         """For each row a number that orders rows by strangeness, also those beyond every reference row."""
@@ -175,7 +194,7 @@ class Novelty:
             return np.concatenate([self._scores(chunk) for chunk in chunks])
         if not rows:
             return np.empty(0)
-        return scores_of(view_nats(self._scale, self._viewer.views(*self._read(rows))))
+        return self._scores_of(*self._read(rows))
 
     def explain(self, row: Row) -> list[tuple[str, float]]:
         """Why the row is strange, in nats: its strangest fields, and `joint` when it is their combination.
@@ -370,6 +389,35 @@ def text_reader(places: Sequence[int], known: Sequence[Sequence[Level]]) -> Call
         except TypeError:  # a value that cannot be looked up
             found = [[_level(row[place], find, other) for row in rows] for place, find, other in finders]
         return np.array(found, np.intp).T
+
+    return read
+
+
+def column_reader(
+    numbers: Sequence[str], texts: Sequence[TextField]
+) -> Callable[[Columns, slice], tuple[Floats, Indices]]:
+    """A function from columns, and which rows of them, to what `number_reader` and `text_reader` give together."""
+    finders = []
+    first = 0
+    for text in texts:
+        ids = {level: first + rank for rank, level in enumerate(text.known)}
+        first += len(text.known) + 1
+        finders.append((text.name, ids.get, first - 1))
+
+    def read(columns: Columns, span: slice) -> tuple[Floats, Indices]:
+        count = len(range(*span.indices(len(columns[numbers[0] if numbers else texts[0].name]))))
+        found, levels = np.empty((count, len(numbers))), np.empty((count, len(texts)), np.intp)
+        for place, name in enumerate(numbers):
+            values = columns[name]
+            if isinstance(values, list):
+                raise TypeError(f"expected numbers of {name}, found texts")
+            found[:, place] = values[span]
+        for place, (name, find, other) in enumerate(finders):
+            given = columns[name]
+            if not isinstance(given, list):
+                raise TypeError(f"expected texts of {name}, found numbers")
+            levels[:, place] = [find(value, other) for value in given[span]]
+        return found, levels
 
     return read
 

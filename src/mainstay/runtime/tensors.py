@@ -8,11 +8,16 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from mainstay.runtime.types import ModelInput, Row
 
 Feed: TypeAlias = "dict[str, np.ndarray[Any, Any]]"
+Column: TypeAlias = "np.ndarray[Any, Any] | list[str | None]"
+"""The values of a field, row by row: texts, or an array of doubles (NaN where missing), of 64-bit integers or of
+booleans (none missing)."""
+Columns: TypeAlias = "Mapping[str, Column]"
+"""By the names of the fields, each as long as the others."""
 
 _NUMERIC = {"float": np.float32, "double": np.float64, "int64": np.int64, "bool": np.bool_}
 
@@ -37,6 +42,26 @@ def build_feeder(inputs: Sequence[ModelInput], fields: Sequence[str]) -> Callabl
         return {name: _tensor(kind, [by_field[place] for place in wanted]) for name, kind, wanted in columns}
 
     return feed
+
+
+def build_column_feeder(inputs: Sequence[ModelInput]) -> Callable[[Columns], Feed]:
+    """The same as `build_feeder`, for columns. The function raises TypeError for a column that a tensor cannot take."""
+    wanted = [(each.name, each.kind, each.fields) for each in inputs]
+    return lambda columns: {name: _beside(kind, [columns[field] for field in fields]) for name, kind, fields in wanted}
+
+
+def _beside(kind: str, columns: Sequence[Column]) -> np.ndarray[Any, Any]:
+    if kind == "string":
+        if not all(isinstance(column, list) for column in columns):
+            raise TypeError("expected texts, found numbers")
+        return _tensor(kind, [tuple(column) for column in columns])
+    made: np.ndarray[Any, Any] = np.empty((len(columns[0]), len(columns)), _NUMERIC[kind])
+    for place, column in enumerate(columns):
+        if isinstance(column, list) or (made.dtype.kind in "ib" and column.dtype != made.dtype):
+            raise TypeError(f"expected a column for a tensor of {kind}, found other values")
+        # A large integer becomes a double first, and only then a float, as it does when it comes in a row.
+        made[:, place] = column.astype(np.float64, copy=False) if made.dtype.kind == "f" else column
+    return made
 
 
 def _single(model_input: ModelInput, wanted: list[int], width: int) -> Callable[[Sequence[Row]], Feed]:
