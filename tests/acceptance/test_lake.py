@@ -30,7 +30,7 @@ from mainstay.lake.lake import Lake, open_lake
 from mainstay.lake.maintenance import Policy, maintain
 from mainstay.lake.snapshots import open_snapshot
 from mainstay.lake.taking import take
-from mainstay.lake.upkeep import keep_exported
+from mainstay.lake.upkeep import EXPORTING, keep_exported
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -275,7 +275,7 @@ def exporting(*, of: int | None = None) -> list[int]:
     """The exporting processes that a process has begun, in any of its threads."""
     tasks = Path(f"/proc/{of or os.getpid()}/task").iterdir()
     children = [child for task in tasks for child in of_kernel(task / "children").split()]
-    return [int(each) for each in children if "lake.exporting" in of_kernel(Path(f"/proc/{each}/cmdline"))]
+    return [int(each) for each in children if EXPORTING in of_kernel(Path(f"/proc/{each}/cmdline"))]
 
 
 def of_kernel(path: Path) -> str:

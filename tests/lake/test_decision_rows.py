@@ -7,7 +7,8 @@ import pytest
 
 from lake.ledgers import DIGESTS
 from ledger.samples import make_entry
-from mainstay.lake.decision_rows import BODIES, DECISIONS, OUTCOMES, SCHEMAS, Rows, instant
+from mainstay.lake.decision_rows import BODIES, DECISIONS, OUTCOMES, SCHEMAS, Rows
+from mainstay.lake.lagging import instant
 from mainstay.ledger.entry import Entry, format_id
 
 ID = format_id("0123456789", 7, 1_767_225_600_000)
@@ -53,7 +54,22 @@ def test_a_decision_becomes_a_row() -> None:
         "confidence": 0.75,
         "novelty": 1.0,
         "details": '{"reasons":[]}',
+        "source_batch": None,
+        "source_table": None,
+        "source_item": None,
+        "source_file": None,
+        "source_row": None,
     }
+
+
+def test_a_decision_about_a_row_of_a_table_says_which() -> None:
+    where = {"batch": "nightly", "table": "intake/late-arrival/feed", "item": 7, "row": 3}
+    row = row_of(make_entry(ID, body={**BODY, "source": where}))
+    assert {name: row[f"source_{name}"] for name in where} == where
+    assert row["source_file"] is None
+    where = {"batch": "b", "file": "march.csv", "row": 4}
+    row = row_of(make_entry(ID, body={**BODY, "source": where}))
+    assert {name: row[f"source_{name}"] for name in where} == where
 
 
 def test_an_outcome_becomes_a_row_with_its_instant_in_utc() -> None:

@@ -9,11 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lake.ledgers import content, expected_sequences, exporter, sequences
+from lake.ledgers import DIGESTS, content, expected_sequences, exporter, sequences
 from ledger.samples import Writer, seal
 from mainstay.errors import Failed
 from mainstay.lake import decisions
-from mainstay.lake.decisions import EXPORTS, Lag, lag
+from mainstay.lake.decision_rows import DAY, DECISIONS, SCHEMAS
+from mainstay.lake.decisions import EXPORTS, Exporter, lag
+from mainstay.lake.lagging import Lag
 from mainstay.lake.lake import Lake
 from mainstay.ledger.archives import Gone, save_archives
 from mainstay.ledger.log import Log
@@ -200,3 +202,21 @@ def test_a_table_that_another_engine_made_shorter_is_not_filled_again(world: Wor
     exporter(world.ledger, world.lake).catch_up()
     assert 0 not in sequences(world.lake)
     assert table.frame().select(pl.len()).collect().item() == 5
+
+
+def test_a_table_that_an_older_release_made_gets_the_columns_it_lacks(world: World) -> None:
+    older = pl.Schema({name: kind for name, kind in SCHEMAS[DECISIONS].items() if not name.startswith("source_")})
+    world.lake.create("decisions/late-arrival", older, partition_by=[DAY])
+    world.grow(4)
+    exporter(world.ledger, world.lake).catch_up()
+    assert {*world.lake.table("decisions/late-arrival").schema} == {*SCHEMAS[DECISIONS]}
+    assert sequences(world.lake) == expected_sequences(world.ledger)
+
+
+def test_whoever_asks_is_told_what_was_appended_and_of_nothing_twice(world: World) -> None:
+    world.grow(8)
+    told: list[tuple[str, int]] = []
+    made = Exporter(world.lake, world.ledger, DIGESTS, lambda table, rows: told.append((table.name, rows)))
+    made.catch_up()
+    made.catch_up()
+    assert sorted(told) == [("decisions/late-arrival", 4), ("outcomes/late-arrival", 2)]

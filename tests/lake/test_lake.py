@@ -92,3 +92,15 @@ def test_rows_by_hand_are_readable_at_once(tmp_path: Path) -> None:
     table = make_table(Lake(tmp_path), "t")
     table.append(rows(0, 3), writer="w", position=1)
     assert Lake(tmp_path).table("t").frame().select("n").collect()["n"].to_list() == [0, 1, 2]
+
+
+def test_files_of_a_wide_table_can_be_passed_over_by_the_columns_that_stand_last(tmp_path: Path) -> None:
+    columns = {f"c{n}": pl.Int64() for n in range(30)} | {"s": pl.Struct({"a": pl.Int64(), "b": pl.Int64()})}
+    schema = pl.Schema({**columns, "an.odd-name": pl.Int64(), "mainstay_item": pl.Int64()})
+    table = Lake(tmp_path).create("wide", schema)
+    for item in range(1, 5):
+        values: dict[str, Any] = {name: [item] for name in schema} | {"s": [{"a": item, "b": item}]}
+        table.append(pl.DataFrame(values, schema=schema), writer="w", position=item)
+    files = table.delta().file_uris(file_pruning_predicate='"mainstay_item" = 3')
+    assert len(files) == 1
+    assert table.frame().filter(pl.col("mainstay_item") == 3).collect()["c7"].to_list() == [3]

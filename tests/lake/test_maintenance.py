@@ -3,6 +3,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+import polars as pl
 import pytest
 
 from lake.lakes import DAY, make_table, numbers, rows
@@ -85,3 +86,18 @@ def test_a_storage_that_does_not_answer_is_told(lake: Lake, tmp_path: Path) -> N
     (tmp_path / "tables/_delta_log" / f"{0:020d}.json").write_bytes(b"{")
     with pytest.raises(Failed):
         list(maintain(lake, Policy(), NOW))
+
+
+@pytest.mark.parametrize("name", ["intake/flights/feed", "quarantine/flights/feed", "settled/flights/feed"])
+def test_rows_by_the_day_of_their_arrival_are_kept_as_long_as_others(name: str, tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    table = lake.create(name, pl.Schema({"mainstay_day": pl.Date(), "n": pl.Int64()}), partition_by=["mainstay_day"])
+    for n in range(10):
+        frame = pl.DataFrame({"mainstay_day": [DAY + timedelta(days=n)], "n": [n]})
+        table.append(frame, writer="door", position=n, metadata={"item": n})
+    policy = Policy(keep_versions=timedelta(), keep_rows=timedelta(days=26))
+    done = {each.table: each for each in maintain(lake, policy, NOW)}
+    assert (done[name].dropped, done[name].problem) == (4, "")
+    assert numbers(table.refresh()) == list(range(4, 10))
+    assert table.cursor("door") == {"item": 9}
+    assert done[name].removed >= 4

@@ -8,12 +8,14 @@ import polars as pl
 import pytest
 
 from lake.lakes import DAY, make_table, parquet_with, rows
+from lineage.emitted import emitted, make_workspace
 from mainstay.errors import Damaged, Failed, Misuse
 from mainstay.lake import snapshots, taking
 from mainstay.lake.conditions import OneOf, Within
 from mainstay.lake.lake import Lake
-from mainstay.lake.snapshots import Snapshot, open_snapshot, read_document, snapshot_names
+from mainstay.lake.snapshots import Snapshot, export, open_snapshot, read_document, snapshot_names
 from mainstay.lake.taking import take
+from mainstay.lineage.emitting import Emitter
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -214,3 +216,36 @@ def test_a_snapshot_of_every_type_reads_as_it_was(lake: Lake) -> None:
     snapshot = take(lake, "typed", "typed")
     assert snapshot.frame().collect().equals(frame)
     snapshot.verify()
+
+
+@pytest.mark.usefixtures("small_parts")
+@pytest.mark.parametrize("form", ["parquet", "jsonl"])
+def test_a_snapshot_is_written_to_files_in_its_order(form: Any, lake: Lake, tmp_path: Path) -> None:
+    taken = take(lake, "march", TABLE)
+    directory = tmp_path / "out" / "march"
+    files = export(taken, directory, form)
+    assert [file.name for file in files] == [f"part-{n:05}.{form}" for n in range(4)]
+    read = pl.read_parquet if form == "parquet" else pl.read_ndjson
+    found = pl.concat([read(file) for file in files])
+    assert found["n"].to_list() == pl.concat(taken.parts())["n"].to_list()
+    assert read_document((directory / "snapshot.json").read_bytes()) == taken.taken
+    assert [each.name for each in directory.parent.iterdir()] == ["march"]
+    with pytest.raises(Misuse, match="does not exist yet"):
+        export(taken, directory, form)
+
+
+def test_taking_says_what_it_read_and_that_each_column_is_a_copy(lake: Lake, tmp_path: Path) -> None:
+    workspace = make_workspace(tmp_path / "w")
+    emitter = Emitter(workspace)
+    taken = take(lake, "march", TABLE, version=3, emitter=emitter)
+    take(lake, "march", TABLE, version=3, emitter=emitter)  # which is there already
+    start, complete = emitted(workspace)
+    assert (start["job"]["name"], complete["eventType"]) == ("snapshot.march", "COMPLETE")
+    (read,), (wrote,) = complete["inputs"], complete["outputs"]
+    assert (read["name"], read["facets"]["version"]["datasetVersion"]) == (f"{tmp_path}/{TABLE}", "3")
+    assert wrote["facets"]["version"]["datasetVersion"] == taken.sha256
+    copied = wrote["facets"]["columnLineage"]["fields"]
+    assert {name: each["inputFields"][0]["field"] for name, each in copied.items()} == {
+        n: n for n in ("day", "n", "who", "x")
+    }
+    assert wrote["outputFacets"]["outputStatistics"]["rowCount"] == read["inputFacets"]["inputStatistics"]["rowCount"]

@@ -12,7 +12,8 @@ import polars as pl
 
 from mainstay.lake import snapshots
 from mainstay.lake.conditions import MAX_VALUES, AllOf, NoneOf, Within, in_runs
-from mainstay.lake.decision_rows import BODIES, DECISIONS, OUTCOMES, instant
+from mainstay.lake.decision_rows import BODIES, DECISIONS, OUTCOMES
+from mainstay.lake.lagging import instant
 from mainstay.ledger.index import Index
 from mainstay.ledger.log import Log
 

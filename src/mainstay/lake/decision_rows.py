@@ -6,13 +6,13 @@ Inputs, outputs, details and outcomes are JSON text, because each capability has
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import msgspec
 import polars as pl
 
 from mainstay.errors import NOT_READ
+from mainstay.lake.lagging import instant
 
 if TYPE_CHECKING:
     from mainstay.ledger.entry import Entry
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 DECISIONS: Final = "decisions/"
 OUTCOMES: Final = "outcomes/"
 DAY: Final = "day"  # the partition of every table that grows by the day
+INTAKE_DAY: Final = "mainstay_day"  # the same, of tables whose other columns a contract names
 
 _INSTANT: Final = pl.Datetime("us", "UTC")
 _LEAF: Final = {"sequence": pl.Int64(), "id": pl.String(), "at": _INSTANT, "capability": pl.String()}
@@ -31,6 +32,12 @@ DECISION_BODY: Final = {
     "confidence": pl.Float64(),
     "novelty": pl.Float64(),
     "details": pl.String(),
+    # The row that was decided about in a batch, and where it stood; null for calls.
+    "source_batch": pl.String(),
+    "source_table": pl.String(),
+    "source_item": pl.Int64(),
+    "source_file": pl.String(),
+    "source_row": pl.Int64(),
 }
 OUTCOME_BODY: Final = {
     "decision_id": pl.String(),
@@ -68,6 +75,14 @@ class _Leaf(msgspec.Struct):
     principal: str | None = None
 
 
+class _Source(msgspec.Struct):
+    batch: str | None = None
+    table: str | None = None
+    item: int | None = None
+    file: str | None = None
+    row: int | None = None
+
+
 class _DecisionBody(msgspec.Struct):
     key: str | None = None
     input: msgspec.Raw = msgspec.Raw(b"null")
@@ -75,6 +90,7 @@ class _DecisionBody(msgspec.Struct):
     confidence: float | None = None
     novelty: float | None = None
     details: msgspec.Raw = msgspec.Raw(b"null")
+    source: _Source | None = None
 
 
 class _OutcomeBody(msgspec.Struct):
@@ -89,6 +105,8 @@ _decision_body = msgspec.json.Decoder(_DecisionBody).decode
 _outcome_body = msgspec.json.Decoder(_OutcomeBody).decode
 _NO_DECISION: Final = (None,) * len(DECISION_BODY)
 _NO_OUTCOME: Final = (None,) * len(OUTCOME_BODY)
+
+_NO_SOURCE: Final = _Source()
 
 _BETWEEN: Final = "\x1f"  # reasons, which are codes
 
@@ -132,6 +150,7 @@ class Rows:
             return _NO_DECISION
         try:
             body = _decision_body(content)
+            source = body.source or _NO_SOURCE
             return (
                 None if body.key is None else self._digest(body.key).hex(),
                 _text(body.input),
@@ -139,6 +158,11 @@ class Rows:
                 body.confidence,
                 body.novelty,
                 _text(body.details),
+                source.batch,
+                source.table,
+                source.item,
+                source.file,
+                source.row,
             )
         except NOT_READ:
             self.unread += 1
@@ -163,15 +187,6 @@ class Rows:
 def _text(value: msgspec.Raw) -> str | None:
     content = bytes(value)
     return None if content == b"null" else content.decode()
-
-
-def instant(text: str) -> datetime | None:
-    """RFC 3339; without an offset it is UTC. None when it is no time."""
-    try:
-        found = datetime.fromisoformat(text)
-        return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
-    except (ValueError, OverflowError):
-        return None
 
 
 def _frame(kind: str, rows: list[_Row]) -> pl.DataFrame:

@@ -15,10 +15,10 @@ import polars as pl
 
 from mainstay.errors import Failed, Misuse
 from mainstay.lake.decision_erasures import Erasures
-from mainstay.lake.decision_rows import DAY, DECISIONS, OUTCOMES, SCHEMAS, Rows, instant
+from mainstay.lake.decision_rows import DAY, DECISIONS, OUTCOMES, SCHEMAS, Rows
+from mainstay.lake.lagging import Lag, lag_behind
 from mainstay.lake.location import check_name
 from mainstay.ledger.archives import archived_until
-from mainstay.ledger.entry import read_leaf
 from mainstay.ledger.erasure_entries import ERASURE_MARK, read_request
 from mainstay.ledger.log import Log
 from mainstay.ledger.merkle import HASH_BYTES
@@ -62,14 +62,6 @@ class Exported(NamedTuple):
     blanked: int
 
 
-class Lag(NamedTuple):
-    """How far the tables are behind the log."""
-
-    sealed: int  # entries in the log
-    exported: int  # entries that the tables have seen
-    seconds: float  # how long ago the first entry that they have not seen was recorded; 0 when there is none
-
-
 class _Batch(NamedTuple):
     last: int
     rows: Rows
@@ -79,12 +71,15 @@ class _Batch(NamedTuple):
 class Exporter:
     """Exports one ledger into one lake. An object is for one thread; two at work at once do no harm."""
 
-    def __init__(self, lake: Lake, ledger_dir: Path, digests: KeyDigests) -> None:
-        """`digests` makes the digests of business keys."""
+    def __init__(
+        self, lake: Lake, ledger_dir: Path, digests: KeyDigests, wrote: Callable[[Table, int], None] | None = None
+    ) -> None:
+        """`digests` makes the digests of business keys. `wrote` is told of rows that were appended to a table."""
         self._lake = lake
         self._ledger = ledger_dir
         self._log = Log(ledger_dir)
         self._digests = digests
+        self._wrote = wrote
         self._tables: dict[str, Table] = {}
 
     def catch_up(self, stop: Callable[[], bool] = lambda: False) -> Exported:
@@ -153,6 +148,8 @@ class Exporter:
                 return 0
             rows = rows.filter(pl.col("sequence") >= reached)
         done = table.append(rows, writer=WRITER, position=last, previous=-1 if reached is None else reached)
+        if self._wrote is not None and done.made:
+            self._wrote(table, done.rows)
         return done.rows
 
     def _say(self, exports: Table, done: Exported, previous: int) -> None:
@@ -175,19 +172,14 @@ class Exporter:
 
     def _table(self, name: str, schema: pl.Schema) -> Table:
         if name not in self._tables:
-            self._tables[name] = self._lake.create(name, schema, partition_by=[DAY])
+            found = self._lake.find(name)
+            if found is not None:
+                found.evolve(schema)  # an older release may have made it with fewer columns
+            self._tables[name] = found or self._lake.create(name, schema, partition_by=[DAY])
         return self._tables[name]
 
 
 def lag(lake: Lake, ledger_dir: Path) -> Lag:
     """How far the tables are behind the log. Raises Failed when the storage does not answer."""
-    log = Log(ledger_dir)
     exports = lake.find(EXPORTS)
-    exported = max(0 if exports is None else exports.position(WRITER) or 0, archived_until(ledger_dir))
-    sealed = log.size
-    if exported >= sealed:
-        return Lag(sealed, exported, 0.0)
-    leaf = read_leaf(next(log.leaves(exported, exported + 1)))
-    recorded = None if leaf is None else instant(leaf.at)
-    now = datetime.now(UTC)
-    return Lag(sealed, exported, max(0.0, (now - (recorded or now)).total_seconds()))
+    return lag_behind(ledger_dir, 0 if exports is None else exports.position(WRITER) or 0)

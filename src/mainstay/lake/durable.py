@@ -104,6 +104,12 @@ def set_torn_aside(table: Path) -> None:
         sync_directory(log)
 
 
+def remove_torn(table: Path) -> None:
+    """Remove the commits that were set aside: what they say of rows is to be known no more."""
+    for path in (table / LOG_FOLDER).glob(f"{TORN_PREFIX}*"):
+        path.unlink(missing_ok=True)
+
+
 def _torn(table: Path, commit: Path) -> str:
     """What is wrong with a commit; empty when nothing is."""
     try:

@@ -7,6 +7,7 @@ table that they name. A name whose table was never made, because its maker was k
 from __future__ import annotations
 
 import os
+import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
     from mainstay.workspace import Workspace
 
 REGISTRY: Final = "tables"
+MOST_STATISTICS: Final = 32  # columns that engines keep statistics of by themselves, the first ones
+
+_OURS: Final = "mainstay_"  # how columns begin that we add to those of a contract, and look rows up by
+_PLAIN_NAME: Final = re.compile(r"\w+", re.ASCII)
 
 _REGISTRY_SCHEMA: Final = pl.Schema({"name": pl.String(), "created_at": pl.Datetime("us", "UTC")})
 
@@ -114,7 +119,7 @@ class Lake:
                     self.location.uri(name),
                     DeltaSchema.from_arrow(schema),
                     partition_by=list(partition_by),
-                    configuration={**PROPERTIES, **properties},
+                    configuration={**PROPERTIES, **_statistics(schema), **properties},
                     raise_if_key_not_exists=False,
                     storage_options=self.location.options or None,
                     commit_properties=properties_of(Notes()),
@@ -127,3 +132,21 @@ class Lake:
         if self.location.is_local:
             make_durable(self.location.path(name), 0, 0)
         return Table(self.location, name)
+
+
+def _statistics(schema: pl.Schema) -> dict[str, str]:
+    """What of a wide table files say the least and greatest value of: our columns, which may stand last, and others."""
+    if sum(map(_width, schema.values())) <= MOST_STATISTICS:
+        return {}
+    plain = [name for name, kind in schema.items() if _PLAIN_NAME.fullmatch(name) and not kind.is_nested()]
+    ours_first = sorted(plain, key=lambda name: not name.startswith(_OURS))
+    return {"delta.dataSkippingStatsColumns": ",".join(ours_first[:MOST_STATISTICS])} if plain else {}
+
+
+def _width(kind: pl.DataType) -> int:
+    """How many columns of plain values a column is."""
+    if isinstance(kind, pl.Struct):
+        return sum(
+            _width(field.dtype if isinstance(field.dtype, pl.DataType) else field.dtype()) for field in kind.fields
+        )
+    return 1

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from mainstay.errors import Misuse
 from mainstay.lake.commits import Superseded
 from mainstay.lake.conditions import Within
-from mainstay.lake.decision_rows import DAY
+from mainstay.lake.decision_rows import DAY, INTAKE_DAY
 from mainstay.lake.snapshots import PREFIX
 from mainstay.lake.tables import MAX_KEEP, TARGET_FILE_BYTES, TRIMMED
 
@@ -61,8 +61,9 @@ def _maintain(table: Table, policy: Policy, now: datetime) -> Maintained:
     if table.name.startswith(PREFIX):  # never changes, but a take that was killed leaves files
         return Maintained(table.name, 0, 0, table.vacuum(policy.keep_versions), "")
     dropped = 0
-    if policy.keep_rows is not None and DAY in table.partition_by:
-        dropped = table.retain(Within(DAY, None, (now - policy.keep_rows).astimezone(UTC).date()))
+    day = next((each for each in table.partition_by if each in {DAY, INTAKE_DAY}), None)
+    if policy.keep_rows is not None and day is not None:
+        dropped = table.retain(Within(day, None, (now - policy.keep_rows).astimezone(UTC).date()))
     joined = table.compact(policy.file_bytes)
     removed = table.vacuum(policy.keep_versions)
     trimmed = table.refresh().properties.get(TRIMMED)

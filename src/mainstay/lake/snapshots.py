@@ -13,12 +13,15 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 from hashlib import sha256
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 import polars as pl
 
-from mainstay.errors import Damaged, Misuse
+from mainstay.errors import Damaged, Failed, Misuse
+from mainstay.files import sync_directory, write_atomic
 from mainstay.lake.canonical import encode_header, encode_part
 from mainstay.lake.commits import translated
 from mainstay.lake.conditions import OneOf
@@ -115,6 +118,11 @@ class Snapshot:
         """The digest of the rows as they are to be now."""
         return self.losses[-1].sha256 if self.losses else self.taken.sha256
 
+    @property
+    def rows(self) -> int:
+        """How many rows there are to be now."""
+        return self.losses[-1].rows if self.losses else self.taken.rows
+
     def parts(self) -> Iterator[pl.DataFrame]:
         """The rows in their order, a part in memory at a time."""
         for rows in numbered_parts(self._table, self.taken.rows):
@@ -141,6 +149,31 @@ class Snapshot:
         found = digest(self.encoded())
         if found != self.sha256:
             raise Damaged(f"snapshot {self.name}: expected rows with SHA-256 {self.sha256}, found {found}")
+
+
+def export(snapshot: Snapshot, directory: Path, form: Literal["parquet", "jsonl"] = "parquet") -> list[Path]:
+    """Write the rows into files of a new directory, a part in each, and the document beside them; which files.
+
+    The directory appears whole or not at all. Raises Misuse when it exists, Failed when it cannot be written.
+    """
+    if directory.exists():
+        raise Misuse(f"{directory}: expected a directory that does not exist yet")
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    names = []
+    try:
+        with TemporaryDirectory(dir=directory.parent, prefix=f".{directory.name}-") as unfinished:
+            whole = Path(unfinished) / directory.name
+            whole.mkdir()
+            for number, rows in enumerate(snapshot.parts()):
+                names.append(f"part-{number:05}.{form}")
+                write = rows.write_parquet if form == "parquet" else rows.write_ndjson
+                write(whole / names[-1])
+            write_atomic(whole / "snapshot.json", snapshot.document)
+            whole.rename(directory)
+            sync_directory(directory.parent)
+    except OSError as error:
+        raise Failed(f"{directory}: {error.strerror or error}") from None
+    return [directory / name for name in names]
 
 
 def numbered_parts(table: Table, rows: int) -> Iterator[pl.DataFrame]:

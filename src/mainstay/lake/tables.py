@@ -31,7 +31,7 @@ from mainstay.lake.commits import (
     translated,
 )
 from mainstay.lake.conditions import quote_name
-from mainstay.lake.durable import make_durable, set_torn_aside
+from mainstay.lake.durable import make_durable, remove_torn, set_torn_aside
 from mainstay.lake.location import check_name
 from mainstay.lake.schemas import arrow_name, differences, fit, storable
 from mainstay.locks import locked
@@ -62,11 +62,15 @@ TRIMMED: Final = "mainstay.trimmed"  # the property that says when the log was s
 _ATTEMPTS: Final = 8
 _EARLIEST: Final = datetime.min.replace(tzinfo=UTC)
 _CLEARED_WRITER: Final = "mainstay/cleared"  # for how many of these times the old files are gone too
-_ROW_GROUP: Final = WriterProperties(compression="ZSTD", compression_level=1, max_row_group_size=131_072)
+# A dictionary of many values helps nobody, and costs half the time of writing before it is given up.
+_ROW_GROUP: Final = WriterProperties(
+    compression="ZSTD", compression_level=1, max_row_group_size=131_072, dictionary_page_size_limit=1 << 16
+)
+_LOG_RETENTION: Final = "delta.logRetentionDuration"
 PROPERTIES: Final = {
     "delta.enableExpiredLogCleanup": "false",  # `trim` does it, once a day rather than with each commit
     "delta.deletedFileRetentionDuration": f"interval {MAX_KEEP.days} days",
-    "delta.logRetentionDuration": f"interval {MAX_KEEP.days} days",
+    _LOG_RETENTION: f"interval {MAX_KEEP.days} days",
     "delta.checkpointInterval": "50",
 }
 _NO_CLEANUP: Final = PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False)
@@ -318,7 +322,7 @@ class Table:
         return self._committed(drop)
 
     def erase(self, condition: Condition) -> Erased:
-        """Remove rows for good: from the table, and with the files of every older version that may hold them.
+        """Remove rows for good: from the table, and with the files and commits of all older versions.
 
         Where rows were erased, only the newest version can be read afterwards; where none was found, nothing changes.
         It may be killed anywhere and is made again with the same result. What a bucket with versioning, a backup or
@@ -373,14 +377,28 @@ class Table:
                 return 0
             # In a folder we hold both locks: what is in no version now never will be. In a bucket it may be about to.
             files = self._vacuum(timedelta(), notes, full=self._location.is_local)
+            self._forget_statistics()
             self._delta.alter.set_table_properties(
-                {"mainstay.cleared": str(erased)},
+                {"mainstay.cleared": str(erased), _LOG_RETENTION: PROPERTIES[_LOG_RETENTION]},
                 raise_if_not_exists=False,
                 commit_properties=properties_of(self._notes(), (_CLEARED_WRITER, erased)),
             )
             return files
 
         return self._committed(clear)
+
+    def _forget_statistics(self) -> None:
+        """Shorten the table's log to now: its commits hold the least and greatest values of files that are gone."""
+        self._delta.alter.set_table_properties(
+            {_LOG_RETENTION: "interval 0 seconds"},
+            raise_if_not_exists=False,
+            commit_properties=properties_of(self._notes()),
+        )
+        self._delta.create_checkpoint()
+        if self._location.is_local:
+            make_durable(self._location.path(self.name), self.version, self.version)
+            remove_torn(self._location.path(self.name))
+        self._delta.cleanup_metadata()
 
     # Keeping it in shape.
 

@@ -28,6 +28,7 @@ from mainstay.lake.snapshots import (
     write_document,
 )
 from mainstay.lake.tables import ERASED_WRITER
+from mainstay.lineage.naming import described, table_dataset
 from mainstay.locks import locked
 
 if TYPE_CHECKING:
@@ -36,16 +37,27 @@ if TYPE_CHECKING:
     from mainstay.lake.conditions import Condition
     from mainstay.lake.lake import Lake
     from mainstay.lake.tables import Table
+    from mainstay.lineage.emitting import Emitter, Run
 
+JOB: Final = "snapshot"
 _WRITER: Final = "snapshot"
 _LOCK_FILE: Final = "_mainstay.taking.lock"
 
 
-def take(lake: Lake, name: str, table: str, *, version: int | None = None, where: Condition | None = None) -> Snapshot:
+def take(
+    lake: Lake,
+    name: str,
+    table: str,
+    *,
+    version: int | None = None,
+    where: Condition | None = None,
+    emitter: Emitter | None = None,
+) -> Snapshot:
     """Take a snapshot of a version of a table, the newest one if none is said, or of the rows of it that are meant.
 
-    Taking the same again gives the one there is. It may be killed anywhere, and is begun again then. Raises Misuse when
-    the name stands for another snapshot, Failed when somebody else takes it too, or rows are erased at the same time.
+    Taking the same again gives the one there is. It may be killed anywhere, and is begun again then. Events of lineage
+    go to `emitter`. Raises Misuse when the name stands for another snapshot, Failed when somebody else takes it too, or
+    rows are erased at the same time.
     """
     wanted = _Wanted(table, version, None if where is None else where.sql())
     old = _find(lake, name, wanted)
@@ -64,7 +76,24 @@ def take(lake: Lake, name: str, table: str, *, version: int | None = None, where
     )
     with _alone(lake, target):
         old = _find(lake, name, wanted)  # by whoever held the lock
-        return _take(source, target, schema, msgspec.structs.replace(wanted, version=at)) if old is None else old
+        if old is not None:
+            return old
+        known = msgspec.structs.replace(wanted, version=at)
+        if emitter is None:
+            return _take(source, target, schema, known)
+        with emitter.run(f"{JOB}.{name}") as run:
+            taken = _take(source, target, schema, known)
+            _tell(run, lake.location.root, taken)
+            return taken
+
+
+def _tell(run: Run, root: str, snapshot: Snapshot) -> None:
+    """What a taking read and wrote; each column is a copy."""
+    taken = snapshot.taken
+    table = described(table_dataset(root, taken.table), taken.columns, version=taken.version)
+    copy = described(table_dataset(root, table_name(taken.name)), taken.columns, version=taken.sha256)
+    run.read(table, rows=taken.rows)
+    run.wrote(msgspec.structs.replace(copy, copied_from=(table.namespace, table.name)), rows=taken.rows)
 
 
 class _Wanted(msgspec.Struct, frozen=True):
