@@ -51,6 +51,12 @@ def split_lines(body: bytes, most: int) -> list[bytes]:
     return lines
 
 
+def one_line(document: bytes) -> bytes:
+    """JSON as one line: breaks between its tokens become blanks, and within text it has none."""
+    broken = b"\n" in document or b"\r" in document
+    return document.replace(b"\r", b" ").replace(b"\n", b" ") if broken else document
+
+
 def _first_items(array: Array) -> list[Raw]:
     """The items of an array, the first MAX_ITEMS + 1 of them. The rest is read as JSON, and nothing made of it."""
     found = msgspec.structs.astuple(_page_decoder()(array))

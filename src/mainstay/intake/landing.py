@@ -127,11 +127,12 @@ class Landing:
         """Number no new item `reached` or below: the tables have come so far, whatever is known here."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with locked(self.folder / _LOCK_FILE, timeout_seconds=LOCK_SECONDS):
-            if self._next() <= reached:
+            if self._counted() <= reached:
                 write_atomic(self.folder / _COUNTER, str(reached + 1).encode())
 
     def drop(self, item: Item) -> None:
         """Remove an item that is in the tables. It may be gone already."""
+        self.reserve(item.number)  # whoever landed it may have been killed before the counter said so
         (self.folder / f"{item.number:012}.json").unlink(missing_ok=True)
         (self.folder / item.file).unlink(missing_ok=True)
 
@@ -170,6 +171,19 @@ class Landing:
         sync_directory(self.folder)
         write_atomic(self.folder / f"{item.number:012}.json", msgspec.json.encode(item))
 
+    def place_prepared(self, item: Item, data: Path, manifest: Path) -> None:
+        """As `place`, of a manifest that stands in a file already, and data that stay where they are as well.
+
+        In one step the manifest leaves its file, and the item has landed: whoever was killed sees by that, for good.
+        """
+        place = self.folder / item.file
+        place.unlink(missing_ok=True)  # left by somebody who was killed before the item had a manifest
+        os.link(data, place)
+        sync_directory(self.folder)
+        manifest.rename(self.folder / f"{item.number:012}.json")
+        sync_directory(self.folder)
+        sync_directory(manifest.parent)
+
     def _numbers(self) -> list[int]:
         try:
             names = os.listdir(self.folder)  # noqa: PTH208 - only the names
@@ -180,14 +194,16 @@ class Landing:
     def _next(self) -> int:
         """One more than any number that was given: the counter may be one behind the newest item, or lost."""
         numbers = self._numbers()
-        newest = numbers[-1] if numbers else 0
+        return max(self._counted(), numbers[-1] + 1 if numbers else 1)
+
+    def _counted(self) -> int:
+        """The next number, as the counter has it."""
         try:
-            counted = int((self.folder / _COUNTER).read_text("ascii"))
+            return int((self.folder / _COUNTER).read_text("ascii"))
         except FileNotFoundError:
-            counted = 1
+            return 1
         except ValueError:
             raise Damaged(f"{self.folder / _COUNTER}: expected the number of the next item") from None
-        return max(counted, newest + 1)
 
     def _read(self, number: int) -> Item:
         path = self.folder / f"{number:012}.json"
