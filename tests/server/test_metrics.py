@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -7,6 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
+from mainstay.intake.state import Counts as Rows
+from mainstay.intake.state import Holding, State
+from mainstay.lake.lagging import Lag, Progress, Standing
 from mainstay.server.metrics import Counts, load_counts, render, save_counts, slot_file, total
 
 if TYPE_CHECKING:
@@ -47,6 +51,41 @@ def test_what_is_rendered_is_openmetrics_and_adds_up(made: list[tuple[str, str, 
     histogram = families["mainstay_decision_seconds"].samples
     assert sum(each.value for each in histogram if each.name.endswith("_count")) == len(made)
     assert families["mainstay_worker_in_flight"].samples[0].value == 3
+
+
+def test_how_far_the_lake_is_behind_is_among_the_metrics_where_it_is_known() -> None:
+    assert b"mainstay_lake" not in render(Counts(), in_flight=0)
+    export = Standing(Progress(exported=4, at="2026-03-01T12:00:00Z", problem="no disk"), Lag(10, 4, 2.5))
+    text = render(Counts(), in_flight=0, export=export).decode()
+    families = {
+        family.name: family.samples[0].value for family in text_string_to_metric_families(text) if family.samples
+    }
+    assert {name: value for name, value in families.items() if name.startswith("mainstay_lake")} == {
+        "mainstay_lake_exported_entries": 4,
+        "mainstay_lake_waiting_entries": 6,
+        "mainstay_lake_lag_seconds": 2.5,
+        "mainstay_lake_failing": 1,
+    }
+
+
+def test_how_feeds_are_is_among_the_metrics_where_there_are_any() -> None:
+    assert b"mainstay_source" not in render(Counts(), in_flight=0)
+    long_ago = datetime(2026, 3, 1, tzinfo=UTC)
+    held = Holding(code="bad_share", reason="half of it", since=long_ago, item=3, fallback=True)
+    state = State(began_at=long_ago, failures=2, held=held, counts=Rows(accepted=7, quarantined=2, repeated=1))
+    text = render(Counts(), in_flight=0, feeds=[("one", "months", state), ("one", "weeks", State(began_at=long_ago))])
+    samples = {
+        (sample.name, sample.labels["source"], sample.labels.get("verdict")): sample.value
+        for family in text_string_to_metric_families(text.decode())
+        for sample in family.samples
+        if family.name.startswith("mainstay_source")
+    }
+    assert samples["mainstay_source_rows_total", "months", "accepted"] == 7
+    assert samples["mainstay_source_rows_total", "months", "quarantined"] == 2
+    assert samples["mainstay_source_held", "months", None] == 1
+    assert samples["mainstay_source_held", "weeks", None] == 0
+    assert samples["mainstay_source_failures", "months", None] == 2
+    assert samples["mainstay_source_lag_seconds", "weeks", None] > 0
 
 
 def test_counts_survive_their_worker(tmp_path: Path) -> None:

@@ -36,7 +36,12 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     del contract["schema"][2]
     changes: dict[str, dict[str, Any]] = {
         tiny.NAME: {},
-        OTHER: {"contract": contract, "objects": {"input": "request", "output": "answer"}, "promise": {}},
+        OTHER: {
+            "contract": contract,
+            "objects": {"input": "request", "output": "answer"},
+            "promise": {},
+            "sources": [{"name": "orders", "push": {}}, {"name": "rates", "rest": {"url": "http://x"}, "key": ["a"]}],
+        },
     }
     for name, changed in changes.items():
         folder = tiny.write_folder(made.capabilities / name, name=name, **changed)
@@ -71,7 +76,7 @@ def schema_of(document: dict[str, Any], name: str) -> dict[str, Any]:
 def test_the_document_keeps_the_standard(document: dict[str, Any]) -> None:
     validate(document)
     ids = [operation["operationId"] for _, operation in operations(document) if "operationId" in operation]
-    assert len(ids) == len(set(ids)) == 18
+    assert len(ids) == len(set(ids)) == 19
 
 
 def operations(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -109,6 +114,7 @@ def test_every_429_and_503_says_when_to_come_again(document: dict[str, Any]) -> 
         (f"{BASE}/decisions", "post", "200 400 401 403 404 413 422 429 502 503 504"),
         (f"{BASE}/decisions/batch", "post", "200 400 401 403 404 413 429 503"),
         (f"{BASE}/outcomes", "post", "202 400 401 403 404 413 422 503"),
+        (f"/v1/capabilities/{OTHER}/sources/orders/events", "post", "202 400 401 403 404 413 503"),
         (f"/v2/models/{tiny.NAME}/infer", "post", "200 400 401 403 404 409 413 415 422 429 502 503 504"),
         (f"/v2/models/{tiny.NAME}", "get", "200 401 403 404"),
         ("/metrics", "get", "200 401 403"),

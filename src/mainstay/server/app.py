@@ -11,9 +11,14 @@ import msgspec
 
 from mainstay.decision.outcomes import BrokenReport, OutcomeReader
 from mainstay.decision.service import Overloaded
-from mainstay.errors import NOT_READ
+from mainstay.errors import NOT_READ, MainstayError
+from mainstay.intake.pushing import MAX_CALL_BYTES, BrokenEvents, Full, call_digest, read_events
+from mainstay.intake.pushing import MAX_KEY_CHARACTERS as MAX_IDEMPOTENCY_CHARACTERS
+from mainstay.intake.state import states
+from mainstay.lake.lagging import standing as lake_standing
 from mainstay.ledger.journal import Unrecordable
 from mainstay.server import metrics, oip
+from mainstay.server.inboxes import Inboxes
 from mainstay.server.openapi import describe
 from mainstay.server.problem import MEDIA_TYPE as PROBLEM
 from mainstay.server.problem import problem, refusal
@@ -23,6 +28,7 @@ if TYPE_CHECKING:
 
     from mainstay.authority.keys import KeyRing, Principal, Verb
     from mainstay.authority.schema import Action
+    from mainstay.capability.sources import Push
     from mainstay.decision.path import DecisionPath
     from mainstay.decision.plan import Plan
     from mainstay.decision.service import Pending, Service
@@ -38,8 +44,14 @@ LINES: Headers = [("content-type", "application/x-ndjson")]
 PROBLEM_JSON: Headers = [("content-type", PROBLEM)]
 BATCH_FACTOR = 64  # a batch's body may be this many times a single decision's
 RETRY: Headers = [("retry-after", "1")]
+RETRY_LATER: Headers = [("retry-after", "10")]
 
-ACTIONS: dict[Verb, Action] = {"decide": "call", "report": "report", "read": "see"}  # what a policy calls them
+ACTIONS: dict[Verb, Action] = {
+    "decide": "call",
+    "report": "report",
+    "push": "push",
+    "read": "see",
+}  # what a policy calls them
 
 _encode = msgspec.json.Encoder().encode
 
@@ -89,6 +101,14 @@ class Route(NamedTuple):
     subject: Any = None
 
 
+class PushedSource(NamedTuple):
+    """A source of a capability that takes events."""
+
+    service: Service
+    name: str
+    declared: Push
+
+
 class InferenceModel(NamedTuple):
     """A capability as the Open Inference Protocol names it."""
 
@@ -119,6 +139,7 @@ class Application:
         self._known: dict[str, Caller] = {}  # by Authorization header; valid keys only, emptied at each refresh
         self._limit = workspace.settings.max_body_bytes
         self._readers: dict[str, OutcomeReader] = {}
+        self._inboxes = Inboxes(path.loop, workspace.data)
         self._openapi: bytes | None = None
         self.draining = False
         self._fixed = {
@@ -155,6 +176,10 @@ class Application:
             routes[f"{base}/decisions"] = Route("POST", self._decide, service)
             routes[f"{base}/decisions/batch"] = Route("POST", self._decide_many, service)
             routes[f"{base}/outcomes"] = Route("POST", self._report, service)
+            for source in service.release.production.declared.capability.sources:
+                if source.push is not None:
+                    subject = PushedSource(service, source.name, source.push)
+                    routes[f"{base}/sources/{source.name}/events"] = Route("POST", self._push, subject)
             routes |= self._inference_routes(name, service)
         self._routes = routes
 
@@ -284,6 +309,36 @@ class Application:
         self._counts.count_outcomes(capability, len(reports))
         protocol.response_bytes(202, JSON, _encode({"recorded": len(reports), "receipts": recorded.receipts}))
 
+    async def _push(self, scope: HTTPScope, protocol: HTTPProtocol, source: PushedSource) -> None:
+        caller = self._identify(scope, "push", source.service)
+        key = scope.headers.get("idempotency-key")
+        if key is not None and not (key.isascii() and key.isprintable() and len(key) <= MAX_IDEMPOTENCY_CHARACTERS):
+            detail = f"expected an Idempotency-Key of at most {MAX_IDEMPOTENCY_CHARACTERS} printable ASCII characters"
+            raise _no_events(detail)
+        lines = scope.headers.get("content-type", "").partition(";")[0].strip() == "application/x-ndjson"
+        capability, most = source.service.release.capability.name, source.declared.max_waiting_bytes
+        try:
+            inbox = self._inboxes.of(capability, source.name)
+            await inbox.check_room(most)
+            body = await self._body(scope, protocol, min(self._limit * BATCH_FACTOR, MAX_CALL_BYTES, most))
+            if source.service.retired:
+                source = self._successor(scope)
+                caller = self._identify(scope, "push", source.service)
+            events = read_events(body, lines=lines)
+            if events.number:
+                await inbox.check_room(most, len(body))
+                await inbox.take(events, call_digest(caller.key_id, key, events))
+        except BrokenEvents as broken:
+            raise _no_events(str(broken)) from None
+        except Full as full:
+            raise Refused(503, "too-much-waits", "Too many events wait for the table", str(full), RETRY_LATER) from None
+        except (Unrecordable, OSError) as error:
+            logger.error("events cannot be kept: capability=%s source=%s error=%s", capability, source.name, error)  # noqa: TRY400 - says all
+            detail = "the disk takes nothing now, or too slowly"
+            raise Refused(503, "unrecorded", "The events cannot be kept", detail, RETRY) from None
+        self._counts.count_events(capability, source.name, events.number)
+        protocol.response_bytes(202, JSON, _encode({"accepted": events.number}))
+
     # The Open Inference Protocol's face.
 
     async def _tell_server(self, scope: HTTPScope, protocol: HTTPProtocol, _subject: Any) -> None:
@@ -333,7 +388,12 @@ class Application:
     async def _metrics(self, scope: HTTPScope, protocol: HTTPProtocol, _subject: Any) -> None:
         if "read" not in self._caller(scope).principal.verbs:
             raise Refused(403, "forbidden", "The key does not allow this call", "this key may not read")
-        document = metrics.render(self._read_counts(), in_flight=self._path.in_flight)
+        try:
+            export = lake_standing(self._workspace)
+        except (MainstayError, OSError):  # the log cannot be read now; what else is counted can
+            export = None
+        feeds = states(self._workspace.data)
+        document = metrics.render(self._read_counts(), in_flight=self._path.in_flight, export=export, feeds=feeds)
         protocol.response_bytes(200, [("content-type", metrics.MEDIA_TYPE)], document)
 
     async def _describe(self, scope: HTTPScope, protocol: HTTPProtocol, _subject: Any) -> None:
@@ -341,6 +401,10 @@ class Application:
         if self._openapi is None:
             self._openapi = _encode(describe([service.release for service in self._path.services.values()]))
         protocol.response_bytes(200, JSON, self._openapi)
+
+    async def close(self) -> None:
+        """Answer the pushes that are under way, and stop taking any."""
+        await self._inboxes.close(self._workspace.settings.drain_seconds)
 
     def _not_ready(self) -> str:
         if self.draining:
@@ -462,6 +526,12 @@ def _overloaded(overloaded: Overloaded) -> Refused:
 
 def _unrecorded(detail: str) -> Refused:
     return Refused(503, "unrecorded", "Nothing can be recorded, so nothing is decided", detail, RETRY)
+
+
+def _no_events(detail: str) -> Refused:
+    return Refused(
+        400, "malformed-input", "The call is not of the documented form; none of its events is taken", detail
+    )
 
 
 def _too_large(limit: int) -> Refused:

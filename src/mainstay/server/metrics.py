@@ -8,6 +8,7 @@ killed loses at most the last second of counts (of counts, not of records).
 from __future__ import annotations
 
 from bisect import bisect_left
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -16,8 +17,11 @@ from msgspec import Struct, field
 from mainstay.errors import NOT_READ
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
+
+    from mainstay.intake.state import State
+    from mainstay.lake.lagging import Standing
 
 MEDIA_TYPE = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 BOUNDS_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -42,6 +46,7 @@ class Counts(Struct):
     latency: dict[str, Latency] = field(default_factory=dict)  # by capability
     refused_calls: dict[str, int] = field(default_factory=dict)  # by HTTP status; calls that made no decision
     outcomes: dict[str, int] = field(default_factory=dict)  # reported outcomes by capability
+    events: dict[str, int] = field(default_factory=dict)  # pushed events by capability and source, tab-separated
     records: int = 0
     syncs: int = 0
     sync_seconds: float = 0.0
@@ -58,6 +63,10 @@ class Counts(Struct):
     def count_outcomes(self, capability: str, reported: int) -> None:
         self.outcomes[capability] = self.outcomes.get(capability, 0) + reported
 
+    def count_events(self, capability: str, source: str, pushed: int) -> None:
+        key = f"{capability}\t{source}"
+        self.events[key] = self.events.get(key, 0) + pushed
+
     def count_refused_call(self, status: int) -> None:
         self.refused_calls[str(status)] = self.refused_calls.get(str(status), 0) + 1
 
@@ -73,7 +82,8 @@ def load_counts(path: Path) -> Counts:
     except (OSError, *NOT_READ):
         return Counts()
     sound = all(len(each.buckets) == len(BOUNDS_SECONDS) + 1 for each in counts.latency.values())
-    return counts if sound and all(key.count("\t") == 2 for key in counts.decisions) else Counts()
+    sound = sound and all(key.count("\t") == 2 for key in counts.decisions)
+    return counts if sound and all(key.count("\t") == 1 for key in counts.events) else Counts()
 
 
 def save_counts(path: Path, counts: Counts) -> None:
@@ -90,6 +100,7 @@ def total(parts: Iterable[Counts]) -> Counts:
         _add(result.decisions, part.decisions)
         _add(result.refused_calls, part.refused_calls)
         _add(result.outcomes, part.outcomes)
+        _add(result.events, part.events)
         for capability, latency in part.latency.items():
             into = result.latency.setdefault(capability, Latency())
             into.buckets = [a + b for a, b in zip(into.buckets, latency.buckets, strict=True)]
@@ -101,8 +112,13 @@ def total(parts: Iterable[Counts]) -> Counts:
     return result
 
 
-def render(counts: Counts, *, in_flight: int) -> bytes:
-    """The OpenMetrics document. `in_flight` is of the worker that was asked."""
+def render(
+    counts: Counts, *, in_flight: int, export: Standing | None = None, feeds: Sequence[tuple[str, str, State]] = ()
+) -> bytes:
+    """The OpenMetrics document. `in_flight` is of the worker that was asked; `export` None where it is not known.
+
+    `feeds` are the sources that were ever run: capability, source and state.
+    """
     lines: list[str] = []
     _family(lines, "mainstay_decisions", "counter", "Decisions by outcome and first reason.")
     for key, number in sorted(counts.decisions.items()):
@@ -116,6 +132,10 @@ def render(counts: Counts, *, in_flight: int) -> bytes:
     lines += [
         f'mainstay_outcomes_total{{capability="{name}"}} {number}' for name, number in sorted(counts.outcomes.items())
     ]
+    _family(lines, "mainstay_pushed_events", "counter", "Events pushed to sources and made durable.")
+    for key, number in sorted(counts.events.items()):
+        capability, source = key.split("\t")
+        lines.append(f'mainstay_pushed_events_total{{capability="{capability}",source="{source}"}} {number}')
     _family(lines, "mainstay_refused_calls", "counter", "Calls refused before they became decisions, by HTTP status.")
     lines += [
         f'mainstay_refused_calls_total{{status="{key}"}} {number}'
@@ -131,6 +151,10 @@ def render(counts: Counts, *, in_flight: int) -> bytes:
     lines.append(f"mainstay_ledger_write_failures_total {counts.write_failures}")
     _family(lines, "mainstay_worker_in_flight", "gauge", "Decisions under way in the worker that was asked.")
     lines.append(f"mainstay_worker_in_flight {in_flight}")
+    if export is not None:
+        _export(lines, export)
+    if feeds:
+        _feeds(lines, [(f'capability="{name}",source="{source}"', state) for name, source, state in feeds])
     return ("\n".join([*lines, "# EOF"]) + "\n").encode()
 
 
@@ -144,6 +168,40 @@ def _family(lines: list[str], name: str, kind: str, meaning: str, unit: str = ""
     if unit:
         lines.append(f"# UNIT {name} {unit}")
     lines.append(f"# HELP {name} {meaning}")
+
+
+def _export(lines: list[str], export: Standing) -> None:
+    """How far the tables are behind the ledger."""
+    lag = export.lag
+    _family(lines, "mainstay_lake_exported_entries", "gauge", "Entries of the log that the tables have seen.")
+    lines.append(f"mainstay_lake_exported_entries {lag.exported}")
+    _family(lines, "mainstay_lake_waiting_entries", "gauge", "Sealed entries that the tables have not seen.")
+    lines.append(f"mainstay_lake_waiting_entries {lag.sealed - lag.exported}")
+    _family(lines, "mainstay_lake_lag_seconds", "gauge", "Age of the oldest entry the tables have not seen.", "seconds")
+    lines.append(f"mainstay_lake_lag_seconds {lag.seconds:.3f}")
+    _family(lines, "mainstay_lake_failing", "gauge", "1 while the tables cannot be written, else 0.")
+    lines.append(f"mainstay_lake_failing {int(bool(export.progress.problem))}")
+
+
+def _feeds(lines: list[str], feeds: Sequence[tuple[str, State]]) -> None:
+    """How live data come in, by source."""
+    _family(
+        lines, "mainstay_source_rows", "counter", "Rows of a source that went through the door, by what became of them."
+    )
+    lines += [
+        f'mainstay_source_rows_total{{{labels},verdict="{verdict}"}} {getattr(state.counts, verdict)}'
+        for labels, state in feeds
+        for verdict in ("accepted", "quarantined", "repeated")
+    ]
+    _family(lines, "mainstay_source_lag_seconds", "gauge", "Since something came of a source.", "seconds")
+    now = datetime.now(UTC)
+    for labels, state in feeds:
+        since = state.last_arrival_at or state.began_at
+        lines.append(f"mainstay_source_lag_seconds{{{labels}}} {max(0.0, (now - since).total_seconds()):.3f}")
+    _family(lines, "mainstay_source_failures", "gauge", "Runs of a source that failed since the last that did not.")
+    lines += [f"mainstay_source_failures{{{labels}}} {state.failures}" for labels, state in feeds]
+    _family(lines, "mainstay_source_held", "gauge", "1 while a source is held at the door, else 0.")
+    lines += [f"mainstay_source_held{{{labels}}} {int(state.held is not None)}" for labels, state in feeds]
 
 
 def _histogram(lines: list[str], capability: str, latency: Latency) -> None:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 from mainstay import __version__
 from mainstay.decision.outcomes import MAX_REPORTS
 from mainstay.decision.types import MAX_CALLS, MAX_KEY_CHARACTERS, REASONS
+from mainstay.intake.pushing import MAX_EVENTS
+from mainstay.intake.pushing import MAX_KEY_CHARACTERS as MAX_IDEMPOTENCY_CHARACTERS
 from mainstay.runtime.oip import DATATYPES
 from mainstay.server.oip import MAX_DEADLINE_MS, MAX_ROWS, NOT_CARRIED, compile_signature
 
@@ -122,6 +124,7 @@ _COMPONENTS: Final[dict[str, Schema]] = {
         ),
     },
     "Recorded": _object({"recorded": {"type": "integer", "minimum": 0}, "receipts": _list(_ref("Receipt"))}),
+    "Accepted": _object({"accepted": {"type": "integer", "minimum": 0, "maximum": MAX_EVENTS}}),
     "Health": _object({"status": {"type": "string", "enum": ["live", "ready"]}}),
     "InferenceError": _object({"error": _TEXT}, closed=True),
     "InferenceHealth": _object({"live": {"type": "boolean"}, "ready": {"type": "boolean"}}, "ready"),
@@ -188,6 +191,9 @@ def describe(served: Sequence[ReleasePlan]) -> dict[str, Any]:
         paths[f"{base}/decisions"] = {"post": _decide(release)}
         paths[f"{base}/decisions/batch"] = {"post": _decide_many(release)}
         paths[f"{base}/outcomes"] = {"post": _report(release)}
+        for source in release.production.declared.capability.sources:
+            if source.push is not None:
+                paths[f"{base}/sources/{source.name}/events"] = {"post": _push(release, source.name)}
         paths |= _inference_paths(release)
     return {
         "openapi": "3.1.0",
@@ -310,6 +316,23 @@ def _report(release: ReleasePlan) -> dict[str, Any]:
     operation = _told(title, _json("Recorded", "Recorded"), 400, *_CALLING, success=202)
     operation["responses"]["422"] = _content("The outcomes break the rules; none is recorded", PROBLEM, _ref("Problem"))
     return _with_body(operation, f"report-{name}", {JSON: {"oneOf": [one, many]}})
+
+
+def _push(release: ReleasePlan, source: str) -> dict[str, Any]:
+    name = release.capability.name
+    event: Schema = {"type": "object", "description": "What is in it is judged when it is taken into the table."}
+    many = {**_list(event), "maxItems": MAX_EVENTS}
+    answer = _json("Every event is on disk, and none is judged yet", "Accepted")
+    operation = _told(f"{release.capability.title}: events for {source}", answer, 400, *_CALLING, success=202)
+    operation["responses"]["503"]["description"] = "Nothing can be kept, or too many events wait for the table"
+    key = {
+        "name": "Idempotency-Key",
+        "in": "header",
+        "description": "A call that comes again with the same key, caller and events is taken once, for a day.",
+        "schema": {"type": "string", "minLength": 1, "maxLength": MAX_IDEMPOTENCY_CHARACTERS, "pattern": "^[ -~]*$"},
+    }
+    bodies = {JSON: {"oneOf": [event, many]}, LINES: {}}
+    return {**_with_body(operation, f"push-{name}-{source}", bodies), "parameters": [key]}
 
 
 # The Open Inference Protocol

@@ -90,6 +90,7 @@ class Worker:
         await server.serve()
         if not await self._path.drained(settings.drain_seconds):
             logger.warning("drain ended with decisions unanswered: in_flight=%d", self._path.in_flight)
+        await self._app.close()
         self._watch.stop()
         self._path.close()
         self._timer.cancel()
