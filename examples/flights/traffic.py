@@ -56,26 +56,31 @@ _pilot = _load(CAPABILITY / "flights.py")
 
 def departures() -> Iterator[Departure]:
     """Every flight of April in order of scheduled departure, then key: 28,330."""
-    april = _april()
-    for key, record, at in zip(april["key"], _pilot.input_records(april), april["scheduled"], strict=True):
+    return departures_of(MONTH)
+
+
+def departures_of(month: int) -> Iterator[Departure]:
+    """Every flight of a month, in the same order."""
+    flights = _flights_of(month)
+    for key, record, at in zip(flights["key"], _pilot.input_records(flights), flights["scheduled"], strict=True):
         yield Departure(key, record, at.to_pydatetime())
 
 
 def landings() -> Iterator[Landing]:
     """Every landing of those flights in order of time, then key. Flights cancelled or diverted have none: 27,564."""
-    arrived = _april().dropna(subset=["arr_delay"])
+    arrived = _flights_of(MONTH).dropna(subset=["arr_delay"])
     arrived = arrived.assign(landed=_landed(arrived)).sort_values(["landed", "key"])
     for key, delay, at in zip(arrived["key"], arrived["arr_delay"], arrived["landed"], strict=True):
         yield Landing(key, {"late": delay > _pilot.LATE_MINUTES, "arr_delay": int(delay)}, at.to_pydatetime())
 
 
 @cache
-def _april() -> pd.DataFrame:
-    flights: pd.DataFrame = _pilot.read_flights()
-    april = flights[flights["month"] == MONTH]
-    scheduled = pd.to_datetime(april["time_hour"], utc=True) + pd.to_timedelta(april["minute"], unit="min")
-    april = april.assign(key=_keys(april), scheduled=scheduled)
-    return april.sort_values(["scheduled", "key"], ignore_index=True)
+def _flights_of(month: int) -> pd.DataFrame:
+    year: pd.DataFrame = _pilot.read_flights()
+    flights = year[year["month"] == month]
+    scheduled = pd.to_datetime(flights["time_hour"], utc=True) + pd.to_timedelta(flights["minute"], unit="min")
+    flights = flights.assign(key=_keys(flights), scheduled=scheduled)
+    return flights.sort_values(["scheduled", "key"], ignore_index=True)
 
 
 def _keys(flights: pd.DataFrame) -> pd.Series[str]:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any
 
@@ -21,6 +21,7 @@ from mainstay.capability.load import load_capability
 from mainstay.cli import demo_trouble
 from mainstay.cli.common import API_KEY_VARIABLE, err, out, print_json
 from mainstay.cli.demo_evidence import check_acknowledged, check_ledger, explain_one, tell_promise
+from mainstay.cli.demo_feed import play_feed, serving_feed
 from mainstay.cli.demo_story import CAPABILITY, Scene, Story, outcome_lines
 from mainstay.cli.demo_strange import send_strange
 from mainstay.cli.init import create_workspace
@@ -58,14 +59,18 @@ def demo(
     example = find_example()
     workspace, token = _make_workspace(story, directory)
     _train(story, example, workspace)
-    _register(story, workspace)
-    url = f"http://127.0.0.1:{port or free_port('127.0.0.1')}"
-    deadline_ms = load_capability(workspace.capabilities / CAPABILITY).capability.deadline_ms
-    scene = Scene(story, workspace, example, url, token, deadline_ms, acknowledged=[])
-    with _running(scene) as service:
+    folder = workspace.capabilities / CAPABILITY
+    with ExitStack() as running:
+        feed = running.enter_context(serving_feed(example, folder))
+        _register(story, workspace)
+        url = f"http://127.0.0.1:{port or free_port('127.0.0.1')}"
+        deadline_ms = load_capability(folder).capability.deadline_ms
+        scene = Scene(story, workspace, example, url, token, deadline_ms, acknowledged=[])
+        service = running.enter_context(_running(scene))
         replayed = _replay(scene, flights)
         tell_promise(scene)
         demo_trouble.play(scene, before_going_back=send_strange)
+        play_feed(scene, feed)
         check_acknowledged(scene, replayed)
         check_ledger(scene)
         explain_one(scene)
