@@ -78,6 +78,7 @@ def test_an_answer_has_passed_every_step() -> None:
         ("contract_violation", "validate", ["run", "guard"]),
         ("overloaded", "admit", ["run", "guard"]),
         ("protection_failed", "protect", ["run", "guard"]),
+        ("feed_stopped", "route", ["run", "guard"]),
         ("model_error", "run", ["guard"]),
         ("model_crashed", "run", ["guard"]),
         ("model_unavailable", "run", ["guard"]),
@@ -110,6 +111,19 @@ def test_the_fallback_s_answer_passes_the_guard_too_or_is_left_to_a_person() -> 
     assert [each.verdict for each in left[5:7]] == ["stopped here", "stopped here"]
     assert left[6].detail == "outside_authority: no-large-delays"
     assert left[8].detail == "review, left to a person"
+
+
+def test_a_stopped_feed_stops_nothing_where_the_model_was_asked_all_the_same() -> None:
+    held, late = ("feed_stopped", "source feed: bad_share"), ("deadline_exceeded", "late")
+    assert verdicts(leaf("refused", held[0], late[0]), body(held, late)) == {
+        "run": "stopped here",
+        "guard": "not reached",
+    }
+    answered = steps_of(leaf("answered", held[0]), body(held), sequence=1)
+    assert answered[6].detail == "answered in spite of feed_stopped: source feed: bad_share"
+    outside = ("outside_authority", "no-large-delays")
+    stopped = verdicts(leaf("review", held[0], outside[0]), body(held, outside))
+    assert stopped == {"route": "stopped here", "run": "not reached", "guard": "stopped here"}
 
 
 def test_a_doubt_that_is_answered_all_the_same_stops_nothing() -> None:

@@ -8,11 +8,23 @@ from cyclopts import Parameter
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mainstay.catalog.releases import history
+from mainstay.catalog.types import TrainedOn
+from mainstay.catalog.versions import load_manifest
 from mainstay.cli.common import DEFAULT, Common, err, out, print_json, read_bounded, require_sight
 from mainstay.cli.erase import erasure_facts, erasure_rows
-from mainstay.cli.explained import Step, capability_seen, change_facts, is_proven, step_lines, steps_of
+from mainstay.cli.explained import (
+    Step,
+    asker_of,
+    capability_seen,
+    change_facts,
+    is_proven,
+    source_line,
+    step_lines,
+    steps_of,
+)
+from mainstay.cli.registered import trained_on_line
 from mainstay.cli.review import resolution_facts
-from mainstay.errors import Misuse
+from mainstay.errors import MainstayError, Misuse
 from mainstay.ledger.anchored import Against
 from mainstay.ledger.anchors import FileSource
 from mainstay.ledger.erasure import erasure_of
@@ -155,6 +167,7 @@ def explain_entry(workspace: Workspace, entry_id: str) -> dict[str, Any]:
     with Index(workspace.ledger) as index:
         index.catch_up(Log(workspace.ledger))
         reported = index.outcomes_of(leaf["id"], leaf["capability"], None if body is None else body["key"])
+    explained["trained_on"] = _trained_on(workspace, leaf["version"])
     explained["outcomes"] = [
         {"observed_at": each.observed_at, "outcome": msgspec.json.decode(each.outcome), "entry": each.sequence}
         for each in reported
@@ -162,6 +175,14 @@ def explain_entry(workspace: Workspace, entry_id: str) -> dict[str, Any]:
     if leaf["outcome"] == "review":
         explained["resolutions"] = msgspec.to_builtins(ReviewQueue(workspace).resolutions(leaf["id"]))
     return explained
+
+
+def _trained_on(workspace: Workspace, version: str) -> Any:
+    """The snapshot that a version was trained on; None where it names none, or is not here any more."""
+    try:
+        return msgspec.to_builtins(load_manifest(workspace.versions, version).trained_on)
+    except (MainstayError, OSError):
+        return None
 
 
 def _evidence(workspace: Workspace, found: Found) -> dict[str, Any]:
@@ -204,11 +225,14 @@ def _decision_facts(leaf: dict[str, Any], body: dict[str, Any], explained: dict[
     release = explained.get("in_force")
     facts: list[tuple[str, Any]] = [
         ("capability", leaf["capability"]),
-        ("asked by", f"key {leaf['principal']}"),
+        ("asked by", asker_of(leaf)),
+        *([("from", line)] if (line := source_line(body.get("source"))) is not None else []),
         ("key", body.get("key")),
         ("version", leaf["version"]),
         ("release", f"{leaf['release']} ({leaf['stage']})"),
     ]
+    if explained.get("trained_on") is not None:
+        facts.append(("trained on", trained_on_line(msgspec.convert(explained["trained_on"], TrainedOn))))
     if release is not None:
         facts.append(
             ("in force", f"since {release['published_at']}, by {release['published_by']}: {release['reason']}")

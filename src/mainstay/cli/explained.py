@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 import msgspec
 
+from mainstay.decision.record import SCHEDULE
 from mainstay.errors import Damaged
 from mainstay.ledger.find import find_entry
 from mainstay.ledger.log import Log
@@ -36,6 +37,7 @@ _STOPPED_AT: Final[dict[str, StepName]] = {
     "contract_violation": "validate",
     "protection_failed": "protect",
     "overloaded": "admit",
+    "feed_stopped": "route",
     "deadline_exceeded": "run",
     "model_error": "run",
     "model_crashed": "run",
@@ -45,7 +47,8 @@ _STOPPED_AT: Final[dict[str, StepName]] = {
     "low_confidence": "guard",
     "outside_authority": "guard",
 }
-_NOT_RUN: Final = frozenset({"admit", "validate", "protect"})  # where a decision is stopped before its model
+_ASKED: Final = frozenset({"run", "guard"})  # where a decision is stopped whose model was asked
+_NOT_RUN: Final = frozenset({"admit", "validate", "protect", "route"})  # where a decision is stopped before its model
 
 
 class Step(NamedTuple):
@@ -78,6 +81,8 @@ def steps_of(leaf: dict[str, Any], body: dict[str, Any] | None, *, sequence: int
     reasons = reasons or [_Reason(code, "") for code in leaf["reasons"]]
     answered = leaf["outcome"] == "answered"  # what is answered all the same was doubted, and stopped nowhere
     stops = [] if answered else [(each.step, each) for each in reasons if each.step is not None]
+    if any(each.step in _ASKED and each.code != "outside_authority" for _, each in stops):
+        stops = [(step, each) for step, each in stops if each.code != "feed_stopped"]  # declared: answer
     first = min((step for step, _ in stops), key=STEPS.index, default=None)
     found = []
     for name in STEPS:
@@ -91,6 +96,20 @@ def steps_of(leaf: dict[str, Any], body: dict[str, Any] | None, *, sequence: int
         else:
             found.append(Step(name, "passed", _what_passed(name, leaf, body, reasons)))
     return found
+
+
+def asker_of(leaf: dict[str, Any]) -> str:
+    """Who asked for a decision: a key, or the schedule of the capability itself."""
+    return "the schedule" if leaf["principal"] == SCHEDULE else f"key {leaf['principal']}"
+
+
+def source_line(source: dict[str, Any] | None) -> str | None:
+    """Where the input of a decision stood, if a batch made it."""
+    if source is None:
+        return None
+    if "table" in source:
+        return f"{source['table']}, item {source['item']}, row {source['row']}, in batch {source['batch']}"
+    return f"{source['file']}, row {source['row']}, in batch {source['batch']}"
 
 
 def _was_reached(name: StepName, first: StepName, leaf: dict[str, Any]) -> bool:
@@ -108,7 +127,7 @@ def _was_reached(name: StepName, first: StepName, leaf: dict[str, Any]) -> bool:
 def _what_passed(name: StepName, leaf: dict[str, Any], body: dict[str, Any] | None, reasons: list[_Reason]) -> str:
     match name:
         case "identify":
-            return f"key {leaf['principal']}"
+            return asker_of(leaf)
         case "protect":
             return _protected((body or {}).get("input"), erased=body is None)
         case "route":

@@ -54,7 +54,7 @@ def init(
     out.print(f"ledger      {workspace.settings.log}")
     out.print(f"public key  {workspace.keys / 'signing.vkey'}")
     out.print(f"API key     {token}")
-    out.print("            shown once; it may decide, report and read for every capability")
+    out.print("            shown once; it may decide, report, push and read for every capability")
     out.print(
         f"\nNext: export {API_KEY_VARIABLE}={token}\n      mainstay register DIR, mainstay promote NAME, mainstay up"
     )

@@ -17,7 +17,7 @@ def create_key(
     /,
     *,
     capability: Annotated[list[str], Parameter(help="A capability it may call; repeat for several, * for all.")],
-    verb: Annotated[list[Verb] | None, Parameter(help="What it may do: decide, report, read. By default all.")] = None,
+    verb: Annotated[list[Verb] | None, Parameter(help="It may decide, report, push, read; by default all.")] = None,
     expires_in_days: Annotated[float | None, Parameter(help="When it stops being valid; by default never.")] = None,
     common: Common = DEFAULT,
 ) -> None:

@@ -15,6 +15,10 @@ from mainstay.errors import MainstayError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+# Variables that a library reads when it is first imported, by the command that sets them where nobody else has.
+ENVIRONMENT: dict[str, dict[str, str]] = {
+    "batch": {"OPENBLAS_NUM_THREADS": "1"},  # as in a worker: threads of one small product after another only contend
+}
 INTERRUPTED = 130  # what a shell reports for a process that SIGINT ended
 
 # Where each command stands, and its line in the list of commands, which is shown without importing them all.
@@ -30,11 +34,12 @@ COMMANDS: dict[tuple[str, ...], tuple[str, str]] = {
     ("serve",): ("mainstay.cli.processes:serve", "Run the data plane alone."),
     ("control",): ("mainstay.cli.processes:control", "Run the control plane alone."),
     ("decide",): ("mainstay.cli.calls:decide", "Ask for decisions from the shell."),
+    ("batch",): ("mainstay.cli.batch:batch", "Decide every row of a table."),
     ("outcomes",): ("mainstay.cli.calls:outcomes", "Report what came of decisions."),
     ("status",): ("mainstay.cli.status:status", "How it is going."),
     ("explain",): ("mainstay.cli.evidence:explain", "One decision: who asked, what was in force, how it ended."),
     ("replay",): ("mainstay.cli.replay:replay", "Run recorded decisions again: is the output the same?"),
-    ("erase",): ("mainstay.cli.erase:erase", "Destroy the bodies of a person's decisions; every proof still verifies."),
+    ("erase",): ("mainstay.cli.erase:erase", "Destroy the data of a person; every proof still verifies."),
     ("demo",): ("mainstay.cli.demo:demo", "The whole story on real flights, in about a minute."),
     ("review", "list"): ("mainstay.cli.review:list_reviews", "List what waits for a person."),
     ("review", "show"): (
@@ -42,6 +47,22 @@ COMMANDS: dict[tuple[str, ...], tuple[str, str]] = {
         "One decision that waits: its input, what was proposed, and why.",
     ),
     ("review", "resolve"): ("mainstay.cli.review:resolve_review", "Accept, change or reject it."),
+    ("intake", "run"): ("mainstay.cli.intake:run", "Run the sources of a capability once, now."),
+    ("intake", "status"): ("mainstay.cli.intake:status", "How sources are, what waits, what was found."),
+    ("intake", "release"): ("mainstay.cli.intake:release", "Let a held source go on."),
+    ("quarantine", "list"): (
+        "mainstay.cli.quarantine:list_held",
+        "List the rows that the contract kept out, by what was wrong with them.",
+    ),
+    ("quarantine", "show"): (
+        "mainstay.cli.quarantine:show_held",
+        "Rows that were kept out, whole: what came, from where, what they break, what became of them.",
+    ),
+    ("quarantine", "replay"): (
+        "mainstay.cli.quarantine:replay_held",
+        "Send them to the door again, under the contract now in force.",
+    ),
+    ("quarantine", "discard"): ("mainstay.cli.quarantine:discard_held", "Give them up, with a reason."),
     ("contract", "check"): ("mainstay.cli.contracts:check", "Hold data to every rule of a contract."),
     ("contract", "diff"): (
         "mainstay.cli.contract_changes:diff",
@@ -50,6 +71,11 @@ COMMANDS: dict[tuple[str, ...], tuple[str, str]] = {
     ("schema", "capability"): ("mainstay.cli.schemas:capability", "Print the JSON Schema of capability.yaml."),
     ("authority", "schema"): ("mainstay.cli.authority:schema", "Print the Cedar schema of a capability folder."),
     ("authority", "check"): ("mainstay.cli.authority:check", "List every problem of a folder's authority.cedar."),
+    ("lineage",): ("mainstay.cli.lineage:lineage", "What stands behind a decision, and what a bad batch touched."),
+    ("snapshot", "take"): ("mainstay.cli.snapshots:take_snapshot", "Copy rows of a table: what a model is trained on."),
+    ("snapshot", "list"): ("mainstay.cli.snapshots:list_snapshots", "List every snapshot."),
+    ("snapshot", "verify"): ("mainstay.cli.snapshots:verify_snapshot", "Are the rows still those that were taken?"),
+    ("snapshot", "export"): ("mainstay.cli.snapshots:export_snapshot", "Write a snapshot to files."),
     ("ledger", "verify"): (
         "mainstay.cli.evidence:verify",
         "Read the whole ledger again, and name the first bad place.",
@@ -76,9 +102,12 @@ COMMANDS: dict[tuple[str, ...], tuple[str, str]] = {
 }
 GROUPS = {
     "authority": "What a capability may do, and who may do what with it.",
+    "intake": "Live data: sources, and what comes in of them.",
     "contract": "What data must be, and what their contracts promise.",
     "schema": "Schemas for editors.",
     "review": "Decisions that wait for a person.",
+    "quarantine": "Rows that the contract kept out.",
+    "snapshot": "Rows of tables under a name, for training.",
     "ledger": "The evidence itself.",
     "witness": "Cosigning the logs of others, on a machine of its own.",
     "key": "Who may call, and what they may do.",
@@ -111,6 +140,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit: 0 on success, 1 on a failed check or work, 2 on misuse."""
     errors = Console(stderr=True, soft_wrap=True, highlight=False)
     given = sys.argv[1:] if arguments is None else list(arguments)
+    for name, value in ENVIRONMENT.get(given[0] if given else "", {}).items():
+        os.environ.setdefault(name, value)
     app = make_app(listing=not _names_a_command(given))
     try:
         code = app(given, exit_on_error=False, error_console=errors, print_error=True)

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from mainstay.batch.upkeep import keep_scheduled
 from mainstay.catalog.releases import capabilities_with_releases
 from mainstay.cli.common import API_KEY_VARIABLE, DEFAULT, Common, err, out, signing_key
 from mainstay.cli.settings_record import record_settings
 from mainstay.decision.retention import DeclaredRetention
+from mainstay.intake.upkeep import keep_taken_in
 from mainstay.lake.upkeep import keep_exported
 from mainstay.ledger.upkeep import keep_sealed
 from mainstay.server.life import end_with_parent, set_up_logging
@@ -77,6 +79,8 @@ def control(
     except OSError as error:
         logger.error("settings not recorded, as the next start will: %s", error)  # noqa: TRY400 - the errno says all
     keep_exported(workspace, stop)
+    keep_taken_in(workspace, stop)
+    keep_scheduled(workspace, stop)
     keep_sealed(workspace, key, stop, retention=DeclaredRetention(workspace, key.verifier))
 
 

@@ -20,6 +20,7 @@ from mainstay.cli.common import (
     require,
     require_sight,
 )
+from mainstay.cli.explained import asker_of
 from mainstay.decision.reviews import Ruling, resolve
 from mainstay.errors import Misuse
 from mainstay.ledger.reviews import ReviewQueue
@@ -191,7 +192,7 @@ def _review_lines(review: Review) -> list[str]:
         ("id", leaf["id"]),
         ("capability", leaf["capability"]),
         ("since", leaf["at"]),
-        ("asked by", f"key {leaf['principal']}"),
+        ("asked by", asker_of(leaf)),
         ("version", leaf["version"]),
         ("release", f"{leaf['release']} ({leaf['stage']})"),
     ]

@@ -7,23 +7,29 @@ import msgspec
 from cyclopts import Parameter
 
 from mainstay.capability.load import load_capability
+from mainstay.catalog.holds import find_hold
 from mainstay.catalog.releases import capabilities_with_releases, read_current
 from mainstay.catalog.versions import open_version
 from mainstay.cli.common import DEFAULT, Common, out, print_json
+from mainstay.documents import shorten
+from mainstay.lake.lagging import standing as lake_standing
 from mainstay.ledger.index import Index
 from mainstay.ledger.log import Log
 from mainstay.ledger.publishing import standing
 from mainstay.ledger.trust_policy import shown
 from mainstay.ledger.wal import segments
+from mainstay.lineage.emitting import standing as lineage_standing
 from mainstay.monitoring.promise import Held, hold
 from mainstay.server.supervisor import is_ready, running_state
 from mainstay.signing import load_verifier
 
 if TYPE_CHECKING:
+    from mainstay.catalog.holds import Standing
     from mainstay.monitoring.performance import Estimate, Verdict
     from mainstay.workspace import Workspace
 
 SHORT_DIGEST = 19  # "sha256:" and 12 digits
+REASON_CHARACTERS = 300  # of why a capability is held
 NEWEST = 100_000  # decisions that performance is computed over at most
 
 
@@ -61,6 +67,7 @@ def gather_status(workspace: Workspace, days: float) -> dict[str, Any]:
                     "name": name,
                     "release": msgspec.to_builtins(release),
                     "owner": msgspec.to_builtins(declared.capability.owner),
+                    "held": held_facts(find_hold(workspace.holds, name, verifier)),
                     "counts": index.counts(name)._asdict(),
                     "performance": msgspec.to_builtins(hold(index, declared.capability, since, newest=NEWEST)),
                 }
@@ -70,6 +77,8 @@ def gather_status(workspace: Workspace, days: float) -> dict[str, Any]:
         "workspace": str(workspace.root),
         "up": None if state is None else {**state, "ready": is_ready(str(state["url"]))},
         "ledger": {"log": workspace.settings.log, "sealed_entries": log.size, "write_ahead_bytes": waiting},
+        "lake": _lake(workspace),
+        "lineage": lineage_standing(workspace)._asdict(),
         "anchors": [
             {"kind": place.kind, "name": shown(place.name), **msgspec.to_builtins(found)}
             for place, found in standing(workspace, verifier)
@@ -80,6 +89,19 @@ def gather_status(workspace: Workspace, days: float) -> dict[str, Any]:
     }
 
 
+def _lake(workspace: Workspace) -> dict[str, Any] | None:
+    """How far the tables are behind the ledger; None where nothing was exported yet."""
+    found = lake_standing(workspace)
+    return None if found is None else {**found.lag._asdict(), **msgspec.to_builtins(found.progress)}
+
+
+def held_facts(standing: Standing | None) -> dict[str, Any] | None:
+    """That a capability is held, and why; None where it is not."""
+    if standing is None:
+        return None
+    return {"detail": standing.detail, **msgspec.to_builtins(standing)}
+
+
 def status_lines(found: dict[str, Any]) -> list[str]:
     """The status for people."""
     up = found["up"]
@@ -87,12 +109,36 @@ def status_lines(found: dict[str, Any]) -> list[str]:
     ledger = found["ledger"]
     lines = [f"workspace  {found['workspace']}", f"service    {state}"]
     lines.append(f"ledger     {ledger['log']}, {ledger['sealed_entries']:,} entries sealed")
+    lines += [*_lake_lines(found["lake"]), *_lineage_lines(found["lineage"])]
     lines += [_anchor_line(each, ledger["sealed_entries"]) for each in found["anchors"]]
     if not found["capabilities"]:
         lines.append("nothing is in production: mainstay register DIR, then mainstay promote NAME --reason '...'")
     for each in found["capabilities"]:
         lines += ["", *_capability_lines(each, found["days"])]
     return lines
+
+
+def _lake_lines(lake: dict[str, Any] | None) -> list[str]:
+    if lake is None:
+        return []
+    if lake["problem"]:
+        return [f"lake       FAILING, {lake['exported']:,} entries exported: {_one_line(lake['problem'])}"]
+    waiting = lake["sealed"] - lake["exported"]
+    behind = f", {waiting:,} behind by {lake['seconds']:.0f} s" if waiting else ""
+    return [f"lake       {lake['exported']:,} entries exported{behind}, looked at {lake['at']}"]
+
+
+def _lineage_lines(lineage: dict[str, Any]) -> list[str]:
+    """Nothing where every event arrived."""
+    said = [f"{lineage[name]:,} events {name}" for name in ("waiting", "lost") if lineage[name]]
+    if not said and not lineage["problem"]:
+        return []
+    why = f": {_one_line(lineage['problem'])}" if lineage["problem"] else ""
+    return [f"lineage    {', '.join(said) or 'FAILING'}, to {lineage['place']}{why}"]
+
+
+def _one_line(text: str) -> str:
+    return ". ".join(text.splitlines())
 
 
 def _anchor_line(each: dict[str, Any], sealed: int) -> str:
@@ -113,6 +159,7 @@ def _capability_lines(each: dict[str, Any], days: float) -> list[str]:
     lines = [
         f"{each['name']}  release {release['number']}, version {version}, since {release['published_at']}",
         f"  owner      {each['owner']['team']} ({each['owner']['contact']})",
+        *_held_lines(each["name"], each["held"]),
         f"  decisions  {_counted(counts['decisions'])}",
     ]
     if counts["reasons"]:
@@ -121,6 +168,20 @@ def _capability_lines(each: dict[str, Any], days: float) -> list[str]:
     lines.append(f"  outcomes   {counts['outcomes']:,} reported; {held.labelled:,} of {held.answered:,} answers known")
     over = f"last {days:g} days" if held.answered < NEWEST else f"last {held.answered:,} decisions"
     lines += [f"  {line}" for line in promise_lines(held, over)]
+    return lines
+
+
+def _held_lines(name: str, held: dict[str, Any] | None) -> list[str]:
+    """Why it answers with its fallback, and how to let it go on."""
+    if held is None:
+        return []
+    if held["damage"]:
+        return [f"  held       {held['detail']}: {held['damage']}"]
+    lines = []
+    for each in held["holds"]:
+        lines.append(f"  held       source {each['source']} is stopped since {each['since']}: {each['code']}")
+        lines.append(f"             {shorten(each['reason'], REASON_CHARACTERS)}")
+        lines.append(f"             let it go on: mainstay intake release {name} {each['source']} --reason '...'")
     return lines
 
 

@@ -27,8 +27,14 @@ from mainstay.cli.common import (
     require,
     signing_key,
 )
-from mainstay.cli.registered import make_leaving, registered_facts, registered_lines, version_facts
-from mainstay.errors import InvalidDocument, Misuse
+from mainstay.cli.registered import (
+    find_training,
+    make_leaving,
+    registered_facts,
+    registered_lines,
+    version_facts,
+)
+from mainstay.errors import InvalidDocument, MainstayError, Misuse
 from mainstay.signing import load_verifier
 from mainstay.workspace import Workspace
 
@@ -122,6 +128,7 @@ def record_registration(
         signed_by=signed_by,
         check=partial(_check_authority, workspace),
         leaving=partial(make_leaving, workspace),
+        training=partial(find_training, workspace),
         progress=progress,
     )
     if registered.created:
@@ -210,10 +217,23 @@ def history(name: str, /, *, common: Common = DEFAULT) -> None:
     if not releases:
         out.print(f"{name} has no release")
         return
-    rows = [["RELEASE", "PUBLISHED", "BY", "VERSION", "CANARY", "REASON"]]
-    rows += [_history_row(each) for each in releases]
+    trained_on = [_trained_on(workspace, each.version) for each in releases]
+    shown = any(trained_on)
+    rows = [["RELEASE", "PUBLISHED", "BY", "VERSION", "CANARY", *(["TRAINED ON"] if shown else []), "REASON"]]
+    for each, snapshot in zip(releases, trained_on, strict=True):
+        *facts, reason = _history_row(each)
+        rows.append([*facts, *([snapshot] if shown else []), reason])
     for line in columns(rows):
         out.print(line, markup=False)
+
+
+def _trained_on(workspace: Workspace, version: str) -> str:
+    """The snapshot that a version was trained on; nothing where it names none, or cannot be read any more."""
+    try:
+        trained_on = load_manifest(workspace.versions, version).trained_on
+    except (MainstayError, OSError):
+        return ""
+    return "" if trained_on is None else trained_on.snapshot
 
 
 def _history_row(release: Release) -> list[str]:
