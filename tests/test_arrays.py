@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mainstay import arrays
-from mainstay.arrays import MAX_ITEMS, TooMany, split_array, split_lines
+from mainstay.arrays import MAX_ITEMS, TooMany, one_line, split_array, split_lines
 from mainstay.errors import NOT_READ
 
 if TYPE_CHECKING:
@@ -110,3 +110,11 @@ def test_a_line_ends_at_its_newline(body: bytes, lines: list[bytes]) -> None:
     if lines:
         with pytest.raises(TooMany):
             split_lines(body, len(lines) - 1)
+
+
+@given(values)
+def test_json_is_one_line_whatever_stands_in_it(value: Any) -> None:
+    line = one_line(json.dumps(value, indent=2).replace("\n", "\r\n").encode())
+    assert b"\n" not in line
+    assert b"\r" not in line
+    assert json.loads(line) == value

@@ -89,11 +89,11 @@ DECLARATION: dict[str, Any] = {
 }
 
 AUTHORITY = """\
-// Keys call, report and see what their scopes allow; people at the command line change and review.
+// Keys call, report, push and see what their scopes allow; people at the command line change and review.
 @id("keys-within-their-scopes")
 permit (
   principal is Mainstay::Key,
-  action in [Mainstay::Action::"call", Mainstay::Action::"report", Mainstay::Action::"see"],
+  action in [Mainstay::Action::"call", Mainstay::Action::"report", Mainstay::Action::"push", Mainstay::Action::"see"],
   resource
 );
 @id("people-change-and-review")

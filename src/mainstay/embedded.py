@@ -194,6 +194,7 @@ class _Host:
     async def _end(self) -> None:
         self._watch.stop()
         await self._path.drained(self._workspace.settings.drain_seconds)
+        await self._app.close()
         self._path.close()
 
     def _stop(self) -> None:

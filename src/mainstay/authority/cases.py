@@ -16,7 +16,7 @@ import msgspec
 from mainstay.contract.formats import moment_reader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from mainstay.authority.expressions import Mention, Path
     from mainstay.authority.schema import Attribute, Kind
@@ -42,6 +42,17 @@ class AnswerCase(NamedTuple):
     novelty: float | None
     version: str
     canary: bool
+
+
+class AnswerColumns(NamedTuple):
+    """Many answers, a column for each part of a case, in its order."""
+
+    input: Callable[[], Sequence[Sequence[Any]]]  # a column for each field
+    output: Mapping[str, Sequence[Any]]  # by field; what JSON says of a value is the value
+    confidence: Sequence[float | None]
+    novelty: Sequence[float | None]
+    version: Sequence[str]
+    canary: Sequence[bool]
 
 
 class Unfit(Exception):

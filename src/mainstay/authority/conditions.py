@@ -24,7 +24,7 @@ from mainstay.authority.expressions import path_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
-    from mainstay.authority.cases import AnswerCase
+    from mainstay.authority.cases import AnswerCase, AnswerColumns
     from mainstay.authority.expressions import Expression, Path
     from mainstay.authority.schema import Attribute, Kind
 
@@ -82,6 +82,22 @@ class Reader:
                 raise Unfit(".".join(path))
             values.append(value)
         return values
+
+    def columns(self, cases: AnswerColumns) -> list[Sequence[Any]] | None:
+        """What conditions read of many cases, a column for each scalar; None when a case may be unfit."""
+        found = []
+        for _, path, attribute, section, member, fits in self._leaves.values():
+            column: Any
+            if member is None:
+                column = cases[section]
+            elif section == _OUTPUT:
+                column = cases.output[path[1]]
+            else:
+                column = cases.input()[member]
+            if not all(map(fits, column if attribute.required else (value for value in column if value is not None))):
+                return None
+            found.append(column)
+        return found
 
     def _locate(self, path: Path) -> _Leaf:
         section = self._context.field(path[0]) if 1 <= len(path) <= 2 else None

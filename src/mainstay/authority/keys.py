@@ -1,4 +1,4 @@
-"""API keys: who may decide, report and read, and for which capabilities.
+"""API keys: who may decide, report, push and read, and for which capabilities.
 
 A token is `ms_<key id, 8 hex digits>_<43 base64url characters>`: 256 random bits, shown once and kept by nobody but
 its holder. Stored is its SHA-256; a token has too much entropy to be guessed back, so no slow hash is needed. All keys
@@ -39,8 +39,8 @@ _TOKEN = re.compile(r"ms_([0-9a-f]{8})_[A-Za-z0-9_-]{43}")
 _CAPABILITY = re.compile(r"\*|[a-z][a-z0-9-]{1,62}")
 _SECRET_BYTES = 32
 
-Verb: TypeAlias = Literal["decide", "report", "read"]
-VERBS: Final[tuple[Verb, ...]] = ("decide", "report", "read")
+Verb: TypeAlias = Literal["decide", "report", "push", "read"]
+VERBS: Final[tuple[Verb, ...]] = ("decide", "report", "push", "read")
 
 KeyId: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{8}\Z")]
 KeyName: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias
 import cedarpy
 import msgspec
 
-from mainstay.authority.cases import AnswerCase, Unfit, encode_case, prune
+from mainstay.authority.cases import AnswerCase, AnswerColumns, Unfit, encode_case, prune
 from mainstay.authority.conditions import NeedsEngine, Reader, Test, compile_conditions
 from mainstay.authority.expressions import mentions, scope_covers
 from mainstay.authority.keys import Principal
@@ -64,6 +64,7 @@ _NOT_PERMITTED = Denial(NOT_PERMITTED)
 
 Judged: TypeAlias = Literal["always alike", "compiled", "by the engine"]
 AnswerJudge: TypeAlias = "Callable[[Sequence[AnswerCase]], list[Denial | None]]"
+ColumnsJudge: TypeAlias = "Callable[[AnswerColumns], list[Denial | None] | None]"
 
 
 class Authority:
@@ -81,9 +82,10 @@ class Authority:
         self.reads = frozenset(names)  # attributes of the context: what is not among them need not be worked out
         self.judged: Judged = "always alike"
         self._judge: AnswerJudge | None = None
+        self._judge_columns: ColumnsJudge | None = None
         self.answers = Answers(depends_on_call=bool(looked_at))
         if looked_at:
-            self._judge = _compile(relevant, context)
+            self._judge, self._judge_columns = _compile(relevant, context)
             self.judged = "by the engine" if self._judge is None else "compiled"
             self._judge = self._judge or self._engine.judge(prune(context, looked_at))
         else:
@@ -95,6 +97,10 @@ class Authority:
         Nothing in a call can change the verdict: it depends on the principal and the action alone, and is cached.
         """
         return self._may(principal, action)
+
+    def outside_columns(self, cases: AnswerColumns) -> list[Denial | None] | None:
+        """The same as `outside`, for cases that are given as columns; None when they have to be given one by one."""
+        return None if self._judge_columns is None else self._judge_columns(cases)
 
     def outside(self, cases: Sequence[AnswerCase]) -> list[Denial | None]:
         """For each case, why it may not be answered without a person; None when it may."""
@@ -221,8 +227,8 @@ def _applies_to_answers(policy: Policy, name: str) -> bool:
     )
 
 
-def _compile(policies: Sequence[Policy], context: Attribute) -> AnswerJudge | None:
-    """The policies as a function of our own, or None where one needs the engine."""
+def _compile(policies: Sequence[Policy], context: Attribute) -> tuple[AnswerJudge, ColumnsJudge] | tuple[None, None]:
+    """The policies as functions of our own, or None where one needs the engine."""
     reader = Reader(context)
     forbids: list[tuple[Test, Denial]] = []
     permits: list[Test] = []
@@ -234,13 +240,16 @@ def _compile(policies: Sequence[Policy], context: Attribute) -> AnswerJudge | No
             else:
                 permits.append(test)
     except NeedsEngine:
-        return None
+        return None, None
 
     def judge_one(case: AnswerCase) -> Denial | None:
         try:
             values = reader.read(case)
         except Unfit as unfit:
             return _unfit(unfit)
+        return judge_values(values)
+
+    def judge_values(values: Sequence[Any]) -> Denial | None:
         for test, denial in forbids:
             if test(values):
                 return denial
@@ -249,7 +258,11 @@ def _compile(policies: Sequence[Policy], context: Attribute) -> AnswerJudge | No
                 return None
         return _NOT_PERMITTED
 
-    return lambda cases: [judge_one(case) for case in cases]
+    def judge_columns(cases: AnswerColumns) -> list[Denial | None] | None:
+        columns = reader.columns(cases)
+        return None if columns is None else list(map(judge_values, zip(*columns, strict=True)))
+
+    return lambda cases: [judge_one(case) for case in cases], judge_columns
 
 
 def _denial_of(policy: Policy) -> Denial:

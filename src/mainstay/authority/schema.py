@@ -22,10 +22,11 @@ if TYPE_CHECKING:
 NAMESPACE: Final = "Mainstay"
 ANSWER: Final = "answer"
 
-Action: TypeAlias = Literal["call", "report", "see", "change", "review"]
+Action: TypeAlias = Literal["call", "report", "push", "see", "change", "review"]
 ACTIONS: Final[dict[Action, str]] = {
     "call": "Ask for decisions.",
     "report": "Report what came of decisions.",
+    "push": "Send events to a source.",
     "see": "Read decisions, metrics and reviews.",
     "change": "Register, promote, roll back, edit.",
     "review": "Resolve a decision that waits for a person.",
