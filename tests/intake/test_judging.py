@@ -17,6 +17,8 @@ from mainstay.intake.door import Door
 from mainstay.intake.hurt import find_hurt, shown
 from mainstay.intake.judging import MEMORY, Judging
 from mainstay.intake.landing import Landing, landing_of
+from mainstay.intake.quarantine import Chosen
+from mainstay.intake.quarantine_settling import Settler
 from mainstay.intake.types import ITEM, Held, intake_table, quarantine_table
 from mainstay.lake.lake import Lake, open_lake
 from mainstay.signing import load_signing_key
@@ -193,3 +195,14 @@ def test_an_empty_lake_is_asked_nothing_until_something_comes(tmp_path: Path) ->
     feed.lake = Lake(tmp_path / "nowhere")
     feed.restart()
     assert not (tmp_path / "nowhere").exists()
+
+
+def test_what_comes_out_of_quarantine_again_says_nothing_of_the_source(feed: Feed) -> None:
+    feed.feed(rows(2_000, bad=10))
+    settler = Settler(feed.workspace, feed.lake, tiny.NAME, "feed")
+    done = settler.settle("replayed", Chosen(), reason="a try", by="os:ops")
+    assert done is not None
+    (item,) = (each for each in feed.landing.waiting() if each.replayed)
+    assert feed.take(item).quarantined == 10  # and nothing is held, though every row of it is bad
+    feed.restart()
+    assert feed.feed(rows(100, seed=1)).accepted == 100  # 10 of the last 200 rows that the source gave were bad

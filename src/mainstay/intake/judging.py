@@ -56,7 +56,9 @@ class Judging:
         self._share: BadShare | None = None
 
     def __call__(self, facts: PartFacts) -> Hold | None:
-        """Why the source stops at this part; None where it goes on."""
+        """Why the source stops at this part; None where it goes on, and where its rows came out of quarantine."""
+        if facts.item.replayed:
+            return None
         held = self._schema(facts)
         if held is not None:
             return held

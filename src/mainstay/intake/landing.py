@@ -59,6 +59,7 @@ class Item(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     cursor: Any = None  # JSON: where its source goes on behind it
     delimiter: str | None = None  # of CSV; None: by the header
     noticed: tuple[Noticed, ...] = ()
+    replayed: bool = False  # out of quarantine: rows that somebody chose say nothing of how the source is
 
     @property
     def file(self) -> str:

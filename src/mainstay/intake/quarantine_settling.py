@@ -38,6 +38,7 @@ from mainstay.intake.types import (
     KIND,
     RAW,
     REASON,
+    REPLAY_OF,
     ROW,
     intake_table,
     quarantine_table,
@@ -232,6 +233,7 @@ class Settler:
                 bytes=part.bytes,
                 cursor=self._cursor(),
                 delimiter=part.delimiter,
+                replayed=True,
             )
             write_atomic(manifest, msgspec.json.encode(item))  # first: without it, a part with a number has landed
             parts = list(intention.parts)
@@ -355,7 +357,7 @@ class _Selection:
                 delimiter=each.delimiter,
                 rows=each.rows,
                 bytes=each.bytes,
-                origin=f"replay of {each.named}",
+                origin=f"{REPLAY_OF}{each.named}",
             )
             for each in written
         )

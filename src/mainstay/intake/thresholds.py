@@ -21,7 +21,7 @@ import numpy as np
 import polars as pl
 
 from mainstay.intake.newest import newest_item, rows_after
-from mainstay.intake.types import ITEM, REASON, ROW, Hold, intake_table, quarantine_table
+from mainstay.intake.types import ITEM, ORIGIN, REASON, REPLAY_OF, ROW, Hold, intake_table, quarantine_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -135,11 +135,14 @@ def past_rows(lake: Lake, capability: str, source: str, rows: int) -> list[Stret
 
 
 def _taken(tables: Sequence[Table], after: int) -> list[Stretch]:
-    """What the tables say of the items above `after`."""
+    """What the tables say of the items above `after`, but for those that came out of quarantine again."""
     parts = []
     for table in tables:
         is_bad = pl.col(REASON).is_in(_BAD) if REASON in table.schema else pl.lit(value=False)
-        parts.append(rows_after(table, after).select(ITEM, ROW, is_bad.alias("bad")).collect())
+        rows = rows_after(table, after)
+        if ORIGIN in table.schema:
+            rows = rows.filter(~pl.col(ORIGIN).str.starts_with(REPLAY_OF))
+        parts.append(rows.select(ITEM, ROW, is_bad.alias("bad")).collect())
     found = []
     for (item,), rows in pl.concat(parts).sort(ITEM, ROW).group_by(ITEM, maintain_order=True):
         bad = rows.filter("bad")[ROW].to_numpy()

@@ -39,6 +39,7 @@ KIND: Final = (
 )
 HEADER: Final = "mainstay_header"  # String: of a CSV row JSON, [delimiter, name of a column, ...]; of any other null
 
+REPLAY_OF: Final = "replay of "  # begins the origin of what came out of quarantine again
 DOOR_WRITER: Final = "door"  # as the tables' commits name it
 
 Reason: TypeAlias = Literal["rules", "late", "repeated", "unreadable", "refused"]
