@@ -107,9 +107,24 @@ def test_strange_flights_are_caught_and_the_reason_names_what_is_strange(
     assert by_change[("dep_delay", 300),]["outcome"] == "review"
 
 
+def test_march_comes_through_the_door_whole_and_true(told: tuple[dict[str, Any], str, Path]) -> None:
+    feed = told[0]["feed"]
+    assert feed["first"]["late"] == 965
+    assert feed["first"]["repeated"] == 765
+    assert feed["first"]["quarantined"] == 55
+    assert [each["code"] for each in feed["held"]] == ["schema_breaking", "unit_changed"]
+    assert "distance_mi" in feed["held"][0]["reason"]
+    assert "miles to kilometres" in feed["held"][1]["reason"]
+    assert feed["discarded"] == 967 + 978
+    assert feed["replayed"] == {"rows": 55, "accepted": 55}
+    assert feed["rows"] == feed["truth"]["flights"] == 28_834
+    assert feed["same"]
+    assert feed["open"] == 0
+
+
 def test_people_are_told_what_programs_are(told: tuple[dict[str, Any], str, Path]) -> None:
     facts, story, _ = told
-    for words in ("0.934", "SIGKILL", "SIGSEGV", "SIGSTOP", "turned away", "One decision, explained"):
+    for words in ("0.934", "SIGKILL", "SIGSEGV", "SIGSTOP", "turned away", "feed_stopped", "One decision, explained"):
         assert words in story
     for each in facts["strange"]:
         assert each["what"] in story

@@ -50,7 +50,7 @@ def demo(
     flights: Annotated[int | None, Parameter(help="Replay only so many flights of April.")] = None,
     json: Annotated[bool, Parameter(negative="", help="Print the facts as JSON; the story goes to stderr.")] = False,
 ) -> int:
-    """The whole story on real flights, in about a minute.
+    """The whole story on real flights, in a minute or two.
 
     Example: mainstay demo --serve
     """

@@ -1,0 +1,71 @@
+"""What the feed of the example serves, over its own server."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from pathlib import Path
+from threading import Thread
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "flights"
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    sys.path.insert(0, str(EXAMPLE))
+    try:
+        feed = import_module("feed")  # an example is no package: it is found where it stands
+    finally:
+        sys.path.pop(0)
+    with feed.Server(0) as server:
+        thread = Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+def asked(url: str, path: str) -> Any:
+    return httpx.get(f"{url}{path}").raise_for_status().json()
+
+
+def test_nothing_is_published_before_it_begins_and_then_file_after_file(url: str) -> None:
+    assert asked(url, "/departures") == {"file": None, "departures": [], "next": None}
+    httpx.post(f"{url}/begin").raise_for_status()
+    names, after = [], 0
+    while True:
+        found = asked(url, f"/departures?after={after}")
+        names.append(found["file"][8:10])
+        assert {each["published"] for each in found["departures"]} == {after + 1}
+        if found["next"] is None:
+            break
+        after = found["next"]
+    assert len(names) == 32
+    assert names[4:7] == ["06", "07", "05"], "a file comes late"
+    assert [name for name in names if names.count(name) == 2] == ["09", "09"]
+    assert asked(url, "/truth")["flights"] == 28_834
+
+
+def test_a_trouble_is_as_it_is_said_and_can_be_mended(url: str) -> None:
+    httpx.post(f"{url}/begin").raise_for_status()
+    renamed = asked(url, "/departures?since=19")
+    assert all("distance" not in each and each["distance_mi"] > 0 for each in renamed["departures"])
+    httpx.post(f"{url}/mend/renamed").raise_for_status()
+    mended = asked(url, "/departures?since=32")
+    assert mended["file"] == renamed["file"]
+    assert [each["distance"] for each in mended["departures"]] == [
+        each["distance_mi"] for each in renamed["departures"]
+    ]
+    assert asked(url, "/truth")["flights"] == 28_834
+
+
+def test_what_it_does_not_know_it_says(url: str) -> None:
+    assert httpx.get(f"{url}/departures?since=x").status_code == 404
+    assert httpx.post(f"{url}/mend/nothing").status_code == 404
