@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any
@@ -19,9 +19,13 @@ EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "flights"
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    sys.path.insert(0, str(EXAMPLE))
+    spec = spec_from_file_location("flights_feed", EXAMPLE / "feed.py")
+    assert spec is not None
+    assert spec.loader is not None
+    feed = module_from_spec(spec)
+    sys.path.insert(0, str(EXAMPLE))  # where it finds the traffic
     try:
-        feed = import_module("feed")  # an example is no package: it is found where it stands
+        spec.loader.exec_module(feed)
     finally:
         sys.path.pop(0)
     with feed.Server(0) as server:
