@@ -17,8 +17,8 @@ import polars as pl
 import pytest
 
 import tiny
-from mainstay.batch.lake_input import DOOR
 from mainstay.decision.replay import Replayer
+from mainstay.intake.types import DOOR_WRITER
 from mainstay.lake.lake import open_lake
 from mainstay.ledger.find import find_entry
 from mainstay.ledger.log import Log
@@ -189,7 +189,7 @@ def take_in(workspace: Workspace, item: int, rows: int) -> None:
     )
     lake = open_lake(workspace)
     table = lake.find(TABLE) or lake.create(TABLE, frame.schema)
-    table.append(frame, writer=DOOR, position=(item << 32) | numbers[-1])
+    table.append(frame, writer=DOOR_WRITER, position=(item << 32) | numbers[-1])
 
 
 def test_a_scheduled_batch_that_is_killed_anywhere_decides_every_row_once(tmp_path: Path) -> None:

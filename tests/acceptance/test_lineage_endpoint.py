@@ -225,3 +225,23 @@ def test_a_process_killed_at_any_moment_loses_no_event_that_it_had_emitted(tmp_p
     assert len(started) >= runs  # one may have begun that had no time to say so
     assert ended <= started
     assert len(ended) >= runs - 5
+
+
+def test_a_key_that_no_header_holds_is_told_and_not_shown(receiver: Receiver, tmp_path: Path) -> None:
+    workspace = make_workspace(tmp_path, lineage=receiver.url)
+    emitter = Emitter(workspace, {"OPENLINEAGE_API_KEY": "geheim\nOder"})
+    with emitter.run("load"):
+        pass
+    wait_until(lambda: bool(standing(workspace).problem))
+    emitter.close(0.1)
+    assert "OPENLINEAGE_API_KEY" in standing(workspace).problem
+    assert "geheim" not in standing(workspace).problem
+    assert receiver.events == []
+
+
+def test_blanks_around_the_key_do_not_count(receiver: Receiver, tmp_path: Path) -> None:
+    emitter = Emitter(make_workspace(tmp_path, lineage=receiver.url), {"OPENLINEAGE_API_KEY": f"{KEY}\n"})
+    with emitter.run("load"):
+        pass
+    emitter.close(5)
+    assert receiver.headers[0]["authorization"] == f"Bearer {KEY}"

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -9,11 +9,21 @@ import pytest
 import tiny
 from batch.online import read_records, unsealed
 from mainstay.batch.batches import Asked, run_batch
-from mainstay.batch.lake_input import DOOR
 from mainstay.batch.scheduled import Schedule, run_scheduled, table_name
 from mainstay.decision.record import SCHEDULE
 from mainstay.errors import Misuse
+from mainstay.intake.types import DOOR_WRITER
+from mainstay.lake.decision_rows import BATCH_LEAF
+from mainstay.lake.decisions import Exporter
+from mainstay.lake.exporting import open_digests
 from mainstay.lake.lake import open_lake
+from mainstay.lake.maintenance import Policy, maintain
+from mainstay.ledger.entry import parse_id, read_id
+from mainstay.ledger.eraser import record_request
+from mainstay.ledger.erasure_entries import Rule, Wish
+from mainstay.ledger.log import Log
+from mainstay.ledger.sealer import Sealer
+from mainstay.signing import load_signing_key
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,7 +65,7 @@ def take_in(workspace: Workspace, item: int, rows: list[tuple[int, float, str]])
         }
     )
     table = lake.find(TABLE) or lake.create(TABLE, frame.schema, partition_by=["mainstay_day"])
-    table.append(frame, writer=DOOR, position=(item << 32) | rows[-1][0])
+    table.append(frame, writer=DOOR_WRITER, position=(item << 32) | rows[-1][0])
 
 
 def decided(workspace: Workspace) -> list[tuple[int, int, str]]:
@@ -147,3 +157,94 @@ def test_the_principal_of_a_scheduled_decision_is_the_schedule(served: tuple[Wor
     assert summary is not None
     (entry,) = unsealed(workspace.ledger)
     assert f'"principal":"{SCHEDULE}"'.encode() in entry.leaf
+
+
+def batch_rows(workspace: Workspace) -> pl.DataFrame:
+    table = open_lake(workspace).table(table_name(tiny.NAME, "nightly"))
+    return table.frame().sort("mainstay_item", "mainstay_row", nulls_last=True).collect()
+
+
+def seal(workspace: Workspace) -> None:
+    with Sealer(workspace.ledger, load_signing_key(workspace.keys, None), workspace.settings.log) as sealer:
+        sealer.seal_once()
+
+
+def seal_and_export(workspace: Workspace) -> int:
+    """Bring what is recorded to the tables of decisions; the rows that erasures emptied."""
+    seal(workspace)
+    return Exporter(open_lake(workspace), workspace.ledger, open_digests(workspace)).catch_up().blanked
+
+
+def texts_below(folder: Path) -> list[str]:
+    """Every text in every file of tables, be it in a version of one or not."""
+    frames = [
+        pl.read_parquet(path, hive_partitioning=False)
+        for path in folder.rglob("*.parquet")
+        if "_delta_log" not in path.parts
+    ]
+    assert frames
+    return [text for frame in frames for column in frame.select(pl.col(pl.String)) for text in column.drop_nulls()]
+
+
+def erase(workspace: Workspace, wish: Wish) -> int:
+    record_request(workspace.ledger, wish, principal="control", reason="asked for")
+    return seal_and_export(workspace)
+
+
+@pytest.mark.parametrize("exported_before", [True, False])
+def test_what_the_ledger_was_asked_to_erase_is_in_no_batch_and_no_file(
+    served: tuple[Workspace, str], exported_before: bool
+) -> None:
+    workspace, _ = served
+    take_in(workspace, 1, [(1, 0.5, "k1"), (2, 0.25, "k2"), (3, 0.5, "k1")])
+    run_scheduled(workspace, tiny.NAME, "nightly")
+    before = batch_rows(workspace)
+    digests = [open_digests(workspace).of(key).hex() for key in ("k1", "k2", "k1")]
+    assert before["mainstay_key"].to_list() == digests
+    seal(workspace)
+    if exported_before:
+        seal_and_export(workspace)
+    ids = [read_id(leaf) for leaf in Log(workspace.ledger).leaves(0, Log(workspace.ledger).size)]
+    meant = [parse_id(before["mainstay_decision_id"][place]) for place in (0, 2)]
+    runs = tuple((place, place + 1) for place, entry_id in enumerate(ids) if entry_id in meant)
+    wish = Wish(capability=tiny.NAME, key=None, decision=None, up_to=len(ids), entries=runs)
+    assert erase(workspace, wish) >= 2
+    after = batch_rows(workspace)
+    left = after.filter(pl.col("mainstay_key").is_null())
+    assert sorted(left["mainstay_decision_id"]) == sorted(before["mainstay_decision_id"].gather([0, 2]))
+    for name in left.columns:
+        assert (left[name].null_count() == left.height) is (name not in BATCH_LEAF), name
+    assert after.filter(pl.col("mainstay_item") == 1).equals(before[1:2])
+    assert not any(digests[0] in text for text in texts_below(workspace.data / "lake" / "batches"))
+    assert run_scheduled(workspace, tiny.NAME, "nightly") is None
+
+
+def test_a_rule_of_retention_empties_the_rows_of_batches_that_are_as_old(served: tuple[Workspace, str]) -> None:
+    workspace, _ = served
+    take_in(workspace, 1, [(1, 0.5, "k1"), (2, 0.25, "k2")])
+    run_scheduled(workspace, tiny.NAME, "nightly")
+    seal_and_export(workspace)
+    later = batch_rows(workspace)["mainstay_at"].max()
+    assert isinstance(later, datetime)
+    take_in(workspace, 2, [(1, 0.5, "k3")])
+    run_scheduled(workspace, tiny.NAME, "nightly")
+    seal_and_export(workspace)
+    size = Log(workspace.ledger).size
+    before = (later + timedelta(microseconds=1)).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    rule = Rule(capability=tiny.NAME, since="", before=before, first=0, last=size)
+    wish = Wish(capability=tiny.NAME, key=None, decision=None, up_to=size, entries=(), rule=rule)
+    assert erase(workspace, wish) >= 2
+    assert batch_rows(workspace)["mainstay_item"].to_list() == [2, None, None]
+
+
+def test_rows_of_a_batch_go_when_the_lake_keeps_rows_no_longer(served: tuple[Workspace, str]) -> None:
+    workspace, _ = served
+    take_in(workspace, 1, [(1, 0.5, "k1")])
+    run_scheduled(workspace, tiny.NAME, "nightly")
+    rows = batch_rows(workspace)
+    assert rows["mainstay_day"].to_list() == [each.date() for each in rows["mainstay_at"]]
+    policy = Policy(keep_rows=timedelta(days=30))
+    for days, height in ((29, 1), (32, 0)):
+        list(maintain(open_lake(workspace), policy, datetime.now(UTC) + timedelta(days=days)))
+        assert batch_rows(workspace).height == height
+    assert run_scheduled(workspace, tiny.NAME, "nightly") is None  # how far it has come is remembered

@@ -12,7 +12,8 @@ import pytest
 from intake import doors
 from intake.doors import Feed, source
 from mainstay.errors import Misuse
-from mainstay.intake import door_rows
+from mainstay.intake import door, door_rows
+from mainstay.intake.door_tables import DoorTables
 from mainstay.intake.types import (
     COERCED,
     CONTRACT,
@@ -236,6 +237,57 @@ def test_what_is_no_file_of_its_kind_is_one_row_and_is_kept(tmp_path: Path, cont
     feed.landing.drop(item)
     assert (feed.landing.folder.parent / "rejected" / item.file).read_bytes() == content
     assert (feed.door().reached, feed.door().cursor) == (1, 9)
+
+
+def test_a_file_that_is_none_is_one_row_though_its_taking_was_cut_short(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feed = Feed(tmp_path)
+    item = feed.land(b"no table at all", "parquet", cursor=9)
+    with monkeypatch.context() as patched:
+        patched.setattr(DoorTables, "accept", _cut)
+        with pytest.raises(KeyboardInterrupt):
+            feed.take(item)
+    assert feed.quarantined().height == 1
+    taken = feed.take(item)
+    assert (taken.rows, taken.quarantined, taken.rejected) == (1, 1, True)
+    assert feed.quarantined()[ROW].to_list() == [1]
+    assert (feed.door().reached, feed.door().cursor) == (1, 9)
+
+
+def test_what_was_begun_of_an_item_that_is_lost_says_nothing_of_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    feed = Feed(tmp_path, judge=lambda facts: asked.append(facts.item.number))
+    lost = feed.land_records({"id": -1}, {"id": 2})
+    with monkeypatch.context() as patched:
+        patched.setattr(DoorTables, "accept", _cut)
+        with pytest.raises(KeyboardInterrupt):
+            feed.take(lost)
+    feed.landing.drop(lost)
+    feed.take(feed.land_records({"id": 3}, {"id": 4}))
+    assert asked == [1, 2]
+    assert feed.accepted()["id"].to_list() == [3, 4]
+
+
+def _cut(*_: Any, **__: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def test_rejected_files_are_kept_within_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    feed = Feed(tmp_path)
+
+    def reject(content: bytes = b"none") -> list[str]:
+        item = feed.land(content, "parquet")
+        feed.take(item)
+        feed.landing.drop(item)
+        return sorted(path.name[10:12] for path in (feed.landing.folder.parent / "rejected").iterdir())
+
+    monkeypatch.setattr(door, "MOST_REJECTED", 2)
+    assert [reject() for _ in range(3)] == [["01"], ["01", "02"], ["02", "03"]]
+    monkeypatch.setattr(door, "MAX_REJECTED_BYTES", 10)
+    assert reject(b"longer than all") == ["04"]  # the newest is kept, whatever it is
 
 
 def test_a_parquet_file_that_breaks_off_inside_gives_the_rows_before(

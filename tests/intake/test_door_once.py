@@ -22,7 +22,7 @@ from mainstay.intake.types import ITEM, RAW, ROW
 if TYPE_CHECKING:
     import pytest
 
-    from mainstay.intake.landing import Kind
+    from mainstay.intake.landing import Item, Kind
 
 RECORDS = st.fixed_dictionaries(
     {"id": st.integers(-1, 6), "amount": st.sampled_from([None, 1.0, 600.0, 2_000.0])},
@@ -84,6 +84,59 @@ def test_each_record_is_taken_once_whatever_is_cut_short(monkeypatch: pytest.Mon
             assert_once(feed, items, keyed)
 
     check()
+
+
+def test_a_refused_item_is_in_quarantine_once_whatever_is_cut_short(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(door_rows, "PART_ROWS", 3)
+    monkeypatch.setattr(tables_sifting, "MAX_ROWS", 2)
+    records = [{"id": number, "amount": 5_000.0 if number == 4 else 1.0} for number in range(8)]
+    cuts = 0
+    for cut_at in range(1, 100):
+        feed = Feed(tmp_path / str(cut_at))
+        item = feed.land(written("jsonl", records), "jsonl", cursor=7)
+        cuts += refused(feed, item, cut_at)
+        refused(feed, item, 0)
+        assert feed.accepted().height == 0
+        found = feed.quarantined().select(ROW, "mainstay_reason").rows()
+        assert found == [(row, "rules" if row == 5 else "refused") for row in range(1, 9)]
+        assert (feed.door().reached, feed.door().cursor) == (1, 7)
+        if cuts < cut_at:
+            break
+    assert cuts > 10
+
+
+def test_what_was_let_in_before_an_item_was_refused_stays_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(door_rows, "PART_ROWS", 3)
+    monkeypatch.setattr(tables_sifting, "MAX_ROWS", 2)
+    records = [{"id": number - (number == 1) * 2, "amount": 1.0} for number in range(8)]  # the second is bad
+    for cut_at in range(3, 8):
+        feed = Feed(tmp_path / str(cut_at))
+        item = feed.land(written("jsonl", records), "jsonl")
+        lived(feed, cut_at, "1000")
+        before = [] if feed.lake.find("intake/shop/orders") is None else feed.accepted()[ROW].to_list()
+        refused(feed, item, 0)
+        assert feed.accepted()[ROW].to_list() == before
+        assert sorted([*before, *feed.quarantined()[ROW].to_list()]) == list(range(1, 9))
+
+
+def refused(feed: Feed, item: Item, cut_at: int) -> bool:
+    """Refuse an item; whether that was cut short."""
+
+    def cut(moment: int) -> None:
+        if moment == cut_at:
+            raise Cut
+
+    before = moments(cut)
+    try:
+        feed.door().take(item, feed.landing.path(item), refused="in kilometres")
+    except Cut:
+        return True
+    finally:
+        for owner, name, work in before:
+            setattr(owner, name, work)
+    return False
 
 
 def assert_once(feed: Feed, items: list[tuple[Kind, list[dict[str, Any]]]], keyed: str) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -7,9 +8,11 @@ import polars as pl
 import pytest
 
 from intake.held import SOURCE, arrival, broken, held_row, hold, let_in, make_workspace
+from mainstay.intake.adopting import PushFetcher
 from mainstay.intake.erasing import ACTION, SourceErasure
 from mainstay.intake.erasing_match import Sought, looked_up, value_test
 from mainstay.intake.landing import landing_of
+from mainstay.intake.pushing import PUSHED, Inbox, read_events
 from mainstay.intake.quarantine import Chosen, Quarantine
 from mainstay.intake.quarantine_settling import Settler
 from mainstay.intake.types import ITEM, ROW, intake_table, quarantine_table, settled_table
@@ -242,3 +245,34 @@ def test_a_column_is_tested_as_a_record_is() -> None:
     test = value_test(pl.col("whole"), columns["whole"].dtype, "K-3")
     assert test is not None
     assert not pl.DataFrame({"whole": columns["whole"]}).select(test).to_series().any()
+
+
+def test_what_was_pushed_and_is_in_no_item_yet_goes_from_the_files_of_workers(workspace: Workspace) -> None:
+    with asyncio.Runner() as runner:
+        inbox = Inbox(runner.get_loop(), workspace.data, NAME, SOURCE)
+        try:
+            other = read_events(b'{"who": "K-4", "a": 1.0}', lines=False)
+            for events in (read_events(b'{"who": "K-3", "a": 1.0}', lines=False), other):
+                runner.run(inbox.take(events, b""))
+            home = landing(workspace).folder.parent
+            assert len(files_with(home, "K-3")) == 1
+            gone = runner.run(asyncio.to_thread(erase, workspace))  # beside a worker that lives
+            assert gone is not None
+            assert gone.waiting == 1
+            assert files_with(home, "K-3") == []
+            (item,) = landing(workspace).waiting()
+            assert landing(workspace).path(item).read_bytes() == b'{"who": "K-4", "a": 1.0}\n'
+            runner.run(inbox.take(other, b""))  # the worker goes on
+            following = PushFetcher("POST", landing(workspace)).step(item.cursor)
+            assert following is not None
+            assert landing(workspace).path(following).read_bytes() == b'{"who": "K-4", "a": 1.0}\n'
+        finally:
+            inbox.close()
+
+
+def test_a_damaged_file_of_pushed_events_is_named_to_be_looked_at(workspace: Workspace) -> None:
+    folder = landing(workspace).folder.parent / PUSHED
+    folder.mkdir(parents=True)
+    (folder / "one.damaged").write_bytes(b"K-3")
+    found = SourceErasure(workspace, open_lake(workspace), NAME, SOURCE).find(PERSON, KNOWN)
+    assert found.unread == (str(folder / "one.damaged"),)

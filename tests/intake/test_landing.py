@@ -184,3 +184,14 @@ def test_a_prepared_manifest_leaves_its_file_when_its_item_lands(tmp_path: Path)
     landing.drop(made)
     assert data.read_bytes() == b"2\n"
     assert put(landing, b"3\n").number == 3
+
+
+def test_an_item_that_is_dropped_while_items_are_listed_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    landing = Landing(tmp_path / "landing")
+    first, second = put(landing, b"a"), put(landing, b"b")
+    listed = landing._numbers()
+    landing.drop(first)
+    monkeypatch.setattr(landing, "_numbers", lambda: listed)
+    assert landing.waiting() == [second]

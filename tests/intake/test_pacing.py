@@ -52,6 +52,14 @@ def test_a_clock_that_was_set_back_holds_nothing_up() -> None:
     assert pause(state) == SOURCE.every_seconds
 
 
+def test_a_clock_that_was_ahead_hides_no_silence() -> None:
+    ahead = State(began_at=NOW, last_arrival_at=NOW + timedelta(days=300))
+    state = after_run(ahead, SOURCE, NOW, 60)
+    assert state.lasting == ()
+    later = after_run(state, SOURCE, NOW + timedelta(seconds=3_601), 60)
+    assert [each.code for each in later.lasting] == ["late_feed"]
+
+
 def test_another_failure_takes_the_place_of_the_one_before() -> None:
     state = after_failure(NEW, SOURCE, DOWN, NOW)
     state = after_failure(state, SOURCE, Finding("not_json", "a page"), NOW)

@@ -311,6 +311,35 @@ def test_a_hold_that_was_begun_is_finished_by_the_next_run(held: Feed) -> None:
     assert finish_hold(held.workspace, NAME, SOURCE, held.means.key) == after
 
 
+def test_a_release_that_was_cut_short_leaves_the_source_and_its_capability_held(
+    held: Feed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    for moment in ("record_change", "_let_go"):
+        with monkeypatch.context() as patched:
+            patched.setattr(f"mainstay.intake.holding.{moment}", cut)
+            with pytest.raises(KeyboardInterrupt):
+                held.release()
+        assert holds.find_hold(held.workspace.holds, NAME, held.means.key.verifier) is None
+        assert held.run().held is not None
+        assert holds.find_hold(held.workspace.holds, NAME, held.means.key.verifier) is not None
+        assert held.accepted == list(range(1, 41))
+    held.release()
+    assert held.run().held is None
+
+
+def test_a_refused_item_whose_state_was_lost_is_judged_again(held: Feed) -> None:
+    held.release("in kilometres", refuse=True)
+    (state_of(held.workspace.data, NAME, SOURCE).folder / "state.json").unlink()
+    assert held.run().held is not None
+    held.release("in kilometres", refuse=True)
+    assert held.run().held is None
+    assert set(range(41, 71)) <= set(held.quarantined)
+    assert held.accepted == list(range(1, 41))
+
+
 def test_a_hold_whose_state_was_lost_is_found_again(held: Feed) -> None:
     (state_of(held.workspace.data, NAME, SOURCE).folder / "state.json").unlink()
     assert held.run().held is not None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 import pytest
+from msgspec.structs import replace
 
 from intake.facts import part
 from mainstay.capability.sources import Files, Source
@@ -331,3 +332,15 @@ def test_what_came_before_is_read_from_the_newest_items_of_the_table(tmp_path: P
 
 def test_of_a_table_that_is_not_there_nothing_came_before(tmp_path: Path) -> None:
     assert read_recent(Lake(tmp_path), "tiny", "feed", ORDER) == Recent()
+
+
+def test_of_a_classified_column_no_value_is_told(tmp_path: Path) -> None:
+    feed = Feed(tmp_path)
+    secret = tuple(replace(each, classification="confidential") for each in ORDER.properties)
+    feed.judge._declared = {each.name: each for each in secret}
+    for seed in range(4):
+        assert feed.take(rows(800, seed)) is None
+    held = feed.take(rows(800, 9).with_columns(pl.col("distance") * 1_000))
+    assert held is not None
+    assert "thousandths" in held.reason
+    assert "median" not in held.reason

@@ -31,6 +31,14 @@ def test_a_state_that_is_not_there_or_not_readable_is_a_new_one(tmp_path: Path) 
     assert file.read().failures == 2
 
 
+def test_a_state_that_the_disk_does_not_give_is_not_replaced(tmp_path: Path) -> None:
+    file = StateFile(tmp_path)
+    (tmp_path / "state.json").mkdir()  # as any error of the disk that passes
+    assert file.read().held is None
+    with pytest.raises(OSError, match="directory"):
+        file.update(failures=1)
+
+
 def test_changes_of_many_are_all_there(tmp_path: Path) -> None:
     file = StateFile(tmp_path)
 

@@ -10,6 +10,7 @@ import pytest
 from lineage.emitted import LOG, emitted, events_in, kinds, make_workspace
 from mainstay.errors import Failed, Misuse
 from mainstay.lineage.emitting import Emitter, standing, uuid7
+from mainstay.lineage.events import Assertion
 from mainstay.lineage.naming import described, file_dataset, table_dataset
 
 if TYPE_CHECKING:
@@ -36,6 +37,16 @@ def test_a_run_says_when_it_begins_and_ends_what_it_read_and_wrote(tmp_path: Pat
     assert wrote["outputFacets"]["outputStatistics"]["rowCount"] == 7
     assert wrote["facets"]["version"]["datasetVersion"] == "4"
     assert [each["name"] for each in wrote["facets"]["schema"]["fields"]] == ["n"]
+
+
+def test_an_assertion_is_told_once_however_often_it_was_made(tmp_path: Path) -> None:
+    workspace = make_workspace(tmp_path)
+    with Emitter(workspace).run("load") as run:
+        for _ in range(3):
+            run.read(file_dataset(tmp_path), rows=1, assertions=[Assertion(assertion="contract", success=False)])
+    (read,) = emitted(workspace)[-1]["inputs"]
+    assert len(read["inputFacets"]["dataQualityAssertions"]["assertions"]) == 1
+    assert read["inputFacets"]["inputStatistics"]["rowCount"] == 3
 
 
 def test_a_run_that_raises_has_failed_and_what_it_raised_goes_on(tmp_path: Path) -> None:

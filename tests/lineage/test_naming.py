@@ -43,10 +43,18 @@ def test_names_are_those_that_the_standards_own_client_gives() -> None:
         url_dataset(f"https://me:{SECRET}@api.example.com:8443/orders?key={SECRET}#{SECRET}"),
         database_dataset(f"mysql+pymysql://me:{SECRET}@db.example.com/shop?password={SECRET}", "orders"),
         database_dataset(f"postgresql://me:{SECRET}@db.example.com/shop?password={SECRET}", "orders"),
+        database_dataset(f"postgresql://me:/{SECRET}@db.example.com/shop", "orders"),
+        database_dataset(f"postgresql://me:2024/{SECRET}#@db.example.com/shop", "orders"),
+        database_dataset(f"postgresql://me:x@2/{SECRET}@db.example.com/shop", "orders"),
     ],
 )
 def test_no_name_holds_a_secret(dataset: object) -> None:
     assert SECRET not in repr(dataset)
+
+
+def test_a_url_whose_password_may_end_anywhere_is_no_name() -> None:
+    with pytest.raises(ValueError, match="nobody can say"):
+        database_dataset(f"postgresql://me:1/?{SECRET}@db.example.com/shop", "orders")
 
 
 def test_an_address_is_a_namespace_and_a_path() -> None:

@@ -63,13 +63,13 @@ def test_a_column_of_another_kind_is_refused(kind: Any, field: str) -> None:
 
 @given(entries=st.lists(st.tuples(st.binary(max_size=9), st.binary(min_size=16, max_size=16), st.binary(max_size=9))))
 def test_entries_framed_together_are_those_framed_one_by_one(entries: list[tuple[bytes, bytes, bytes]]) -> None:
-    leaves, salts, bodies = ([each[i] for each in entries] for i in range(3))
-    assert frame_entries(leaves, b"".join(salts), bodies) == b"".join(frame_entry(*each) for each in entries)
+    sealed = [salt + body for _, salt, body in entries]
+    assert frame_entries([leaf for leaf, *_ in entries], sealed) == b"".join(frame_entry(*each) for each in entries)
 
 
 def test_a_leaf_too_long_for_the_log_is_refused_among_others() -> None:
     with pytest.raises(ValueError, match="a leaf has at most"):
-        frame_entries([b"x", bytes(1 << 16)], bytes(32), [b"", b""])
+        frame_entries([b"x", bytes(1 << 16)], [bytes(16), bytes(16)])
 
 
 def test_lines_are_decoded_as_each_is_and_one_that_breaks_the_contract_fails_them_all() -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from mainstay.batch.deciding import Task, find_release
 from mainstay.batch.engines import open_engine
 from mainstay.batch.inputs import open_files
-from mainstay.batch.lake_input import DOOR, LakeInput
+from mainstay.batch.lake_input import LakeInput
 from mainstay.batch.outputs import FileOutput, FolderOutput, kind_of
 from mainstay.batch.recording import Writer
 from mainstay.batch.run_lineage import telling
@@ -18,6 +18,8 @@ from mainstay.batch.types import START, Place
 from mainstay.catalog.releases import read_current
 from mainstay.contract.rules import compile_fields
 from mainstay.errors import Misuse
+from mainstay.intake.door_tables import place_of
+from mainstay.intake.types import DOOR_WRITER
 from mainstay.lake.lake import open_lake
 from mainstay.locks import locked
 from mainstay.signing import load_verifier
@@ -115,8 +117,8 @@ def _open_input(workspace: Workspace, asked: Asked, release: ReleasePlan) -> tup
     if asked.since is not None:
         table.frame(version=asked.since)  # raises Misuse where there is none
         found = next((each for each in table.history(2**31) if each.version == asked.since), None)
-        reached = 0 if found is None else found.writers.get(DOOR, 0)
-        since = Place(reached >> 32, reached & 0xFFFF_FFFF)
+        reached = None if found is None else found.writers.get(DOOR_WRITER)
+        since = START if reached is None else Place(*place_of(reached))
     return LakeInput(table, fields, asked.version, key=asked.key), since
 
 

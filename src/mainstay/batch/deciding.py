@@ -21,6 +21,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import msgspec
+import numpy as np
 
 from mainstay.batch.calls import CallMaker
 from mainstay.batch.slow_lane import SlowLane
@@ -71,7 +72,7 @@ class Task:
 
 
 class _Drafts:
-    """What is to be recorded of each row, by position; without a body where it is not decided yet."""
+    """What is to be recorded of each row, by position; empty where it is not decided yet."""
 
     def __init__(self, count: int) -> None:
         self.canary = [False] * count
@@ -80,7 +81,8 @@ class _Drafts:
         self.reasons = [NOTHING] * count
         self.outputs = [NULL] * count
         self.confidences = [NULL] * count
-        self.bodies = [b""] * count
+        self.salts = _split(os.urandom(SALT_BYTES * count), SALT_BYTES)
+        self.sealed = [b""] * count  # salt and body
 
 
 class Decider:
@@ -175,14 +177,10 @@ class Decider:
         given, keys, limit = calls.inputs, calls.keys, self._limit - _CALL_BYTES
         protected = plan.protector is not None
         recorded = answers.outputs if answers.recorded is None else answers.recorded
-        form = (
-            b'{"principal":"'
-            + self._principal.replace(b"%", b"%%")
-            + (b'","key":%b,"input":%b,"output":%b,"confidence":%b,"novelty":%b,"details":null,"source":%b}')
-        )
+        head, join = b'{"principal":"' + self._principal + b'","key":', b"".join
         columns = (places, answers.outputs, recorded, answers.confidences, answers.novelties)
         for place, output, shown, confidence, novelty in zip(*columns, strict=True):
-            if output is None:
+            if output is None or shown is None:
                 continue
             raw, key = given[place], keys[place]
             if len(raw) + len(key) > limit or (len(key) > MAX_KEY_CHARACTERS and _is_long(key)):
@@ -192,7 +190,9 @@ class Decider:
                     raw = bytes(plan.given(raw))
                 except ProtectionFailed:
                     continue
-            drafts.bodies[place] = form % (key, raw, shown, confidence, novelty, sources[place])
+            answer = (b',"output":', shown, b',"confidence":', confidence, b',"novelty":', novelty)
+            tail = (b',"details":null,"source":', sources[place], b"}")
+            drafts.sealed[place] = join((drafts.salts[place], head, key, b',"input":', raw, *answer, *tail))
             drafts.outputs[place] = output
             drafts.confidences[place] = confidence
 
@@ -200,7 +200,7 @@ class Decider:
 
     def _settle(self, calls: Calls, drafts: _Drafts, sources: Sequence[bytes], held: str | None) -> None:
         """Have the service decide the others."""
-        places = [place for place, body in enumerate(drafts.bodies) if not body]
+        places = [place for place, sealed in enumerate(drafts.sealed) if not sealed]
         if not places:
             return
         made = [(_call(calls.inputs[place], calls.keys[place]), drafts.canary[place]) for place in places]
@@ -215,7 +215,8 @@ class Decider:
         drafts.codes[place], drafts.reasons[place], _ = told(verdict)
         drafts.outputs[place] = verdict.output
         drafts.confidences[place] = verdict.confidence
-        drafts.bodies[place] = write_body(self._principal, settled.key, settled.given, verdict, source)
+        body = write_body(self._principal, settled.key, settled.given, verdict, source)
+        drafts.sealed[place] = drafts.salts[place] + body
 
 
 class _Arm:
@@ -263,12 +264,13 @@ def _is_long(key: bytes) -> bool:
     return key is not NULL and len(_decode(key)) > MAX_KEY_CHARACTERS
 
 
+def _split(content: bytes, size: int) -> list[bytes]:
+    """Pieces of `size` bytes."""
+    pieces: list[bytes] = np.frombuffer(content, f"V{size}").tolist()
+    return pieces
+
+
 def _sealed(origin: str, parts: list[int], numbers: list[int], keys: list[bytes], drafts: _Drafts) -> Decided:
-    salts = os.urandom(SALT_BYTES * len(numbers))
-    promised = [
-        sha256(salts[at : at + SALT_BYTES] + body).hexdigest().encode()
-        for at, body in zip(range(0, len(salts), SALT_BYTES), drafts.bodies, strict=True)
-    ]
     return Decided(
         origin,
         parts,
@@ -280,9 +282,8 @@ def _sealed(origin: str, parts: list[int], numbers: list[int], keys: list[bytes]
         drafts.reasons,
         drafts.outputs,
         drafts.confidences,
-        drafts.bodies,
-        salts,
-        promised,
+        drafts.sealed,
+        [sha256(each).digest() for each in drafts.sealed],
     )
 
 
@@ -290,6 +291,5 @@ def _in_order(decided: Decided) -> Decided:
     """By the numbers of the rows."""
     order = sorted(range(len(decided.rows)), key=decided.rows.__getitem__)
     pick: Any = itemgetter(*order) if len(order) > 1 else partial(list)
-    salts = [decided.salts[place * SALT_BYTES : (place + 1) * SALT_BYTES] for place in order]
-    lists: list[Any] = [b"".join(salts) if isinstance(each, bytes) else list(pick(each)) for each in decided[1:]]
+    lists: list[Any] = [list(pick(each)) for each in decided[1:]]
     return Decided(decided.origin, *lists)

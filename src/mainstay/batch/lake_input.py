@@ -14,6 +14,7 @@ from mainstay.batch.inputs import SPAN_BYTES, SPAN_ROWS, Part, check_columns, ro
 from mainstay.batch.types import START, Piece, Place
 from mainstay.errors import Failed, Misuse
 from mainstay.intake.door_columns import read_columns
+from mainstay.intake.types import ITEM, ROW
 from mainstay.lake.commits import first_line
 
 if TYPE_CHECKING:
@@ -21,10 +22,7 @@ if TYPE_CHECKING:
 
     from mainstay.lake.tables import Table
 
-ITEM: Final = "mainstay_item"
-ROW: Final = "mainstay_row"
 OURS: Final = "mainstay_"  # what the names of columns begin with that are not the source's
-DOOR: Final = "door"  # the writer of these tables; its position is the item << 32 | the rows of it that are in
 
 _SAMPLED_ROWS: Final = 256
 

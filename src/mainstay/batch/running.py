@@ -16,7 +16,6 @@ from mainstay.catalog import holds
 from mainstay.decision.last_good import LastGood
 from mainstay.decision.record import NULL, SCHEDULE
 from mainstay.errors import Misuse
-from mainstay.ledger.entry import SALT_BYTES
 from mainstay.ledger.state import WAL_FOLDER
 from mainstay.signing import load_verifier
 
@@ -197,16 +196,16 @@ def _remember(last_good: LastGood, decided: Decided) -> None:
 
 def _cut(decided: Decided) -> Iterator[Decided]:
     """Decisions in parts whose records one group holds."""
-    start, size = 0, 0
-    for place, body in enumerate(decided.bodies):
-        size += len(body)
-        if size > MAX_STEP_BYTES and place > start:
-            yield decided.cut(start, place, SALT_BYTES)
-            start, size = place, len(body)
-    if not start:
+    if sum(map(len, decided.sealed)) <= MAX_STEP_BYTES:
         yield decided
-    elif start < len(decided.bodies):
-        yield decided.cut(start, len(decided.bodies), SALT_BYTES)
+        return
+    start, size = 0, 0
+    for place, sealed in enumerate(decided.sealed):
+        size += len(sealed)
+        if size > MAX_STEP_BYTES and place > start:
+            yield decided.cut(start, place)
+            start, size = place, len(sealed)
+    yield decided.cut(start, len(decided.sealed))
 
 
 @contextmanager

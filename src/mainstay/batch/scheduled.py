@@ -33,6 +33,8 @@ from mainstay.catalog.releases import capabilities_with_releases, read_current, 
 from mainstay.decision.record import SCHEDULE
 from mainstay.errors import MainstayError, Misuse
 from mainstay.intake.types import intake_table
+from mainstay.lake.decision_rows import BATCHES, INTAKE_DAY
+from mainstay.lake.exporting import open_digests
 from mainstay.lake.lake import open_lake
 from mainstay.locks import locked
 from mainstay.signing import load_verifier
@@ -56,7 +58,7 @@ _NICE: Final = 5  # serving and sealing come first
 
 def table_name(capability: str, batch: str) -> str:
     """The table that a scheduled batch puts out to."""
-    return f"batches/{capability}/{batch}"
+    return f"{BATCHES}{capability}/{batch}"
 
 
 def run_scheduled(
@@ -80,9 +82,9 @@ def run_scheduled(
         if table is not None and not _is_open(memory) and not given.rows_behind(_reached(table)):
             return None
         release = find_release(workspace, capability, current.number)
-        writer = Writer(release, SCHEDULE, in_table=True)
+        writer = Writer(release, SCHEDULE, in_table=True, digests=open_digests(workspace))
         if table is None:
-            table = lake.create(table_name(capability, name), writer.schema)
+            table = lake.create(table_name(capability, name), writer.schema, partition_by=[INTAKE_DAY])
         table.evolve(writer.schema)
         _heal(workspace, memory, table, writer)
         run = new_run(

@@ -55,20 +55,16 @@ class Decided(NamedTuple):
     reasons: list[bytes]
     outputs: list[bytes]
     confidences: list[bytes]
-    bodies: list[bytes]
-    salts: bytes  # end to end
-    promised: list[bytes]  # what the leaves say of salt and body, in hex
+    sealed: list[bytes]  # salt and body
+    digests: list[bytes]  # of those, SHA-256: what the leaves promise
 
     @property
     def last(self) -> Place:
         return Place(self.parts[-1], self.rows[-1])
 
-    def cut(self, start: int, end: int, salt_bytes: int) -> Decided:
+    def cut(self, start: int, end: int) -> Decided:
         """Some of them."""
-        cut: list[Any] = [
-            each[start * salt_bytes : end * salt_bytes] if isinstance(each, bytes) else each[start:end]
-            for each in self[1:]
-        ]
+        cut: list[Any] = [each[start:end] for each in self[1:]]
         return Decided(self.origin, *cut)
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mainstay.runtime.types import Row
 
 _encoder = msgspec.json.Encoder()
+_WRITTEN_ALIKE = (1e-4, 1e15)  # between these msgspec writes a double as `repr` does
 _BROKEN = (msgspec.ValidationError, msgspec.DecodeError, TypeError, ValueError, OverflowError, RecursionError)
 
 
@@ -62,9 +63,16 @@ def answer_many(
     return Answers(
         outputs,
         None if plan.output_protector is None else _recorded(plan, outputs),
-        [NULL if value is None else b"%a" % value for value in confidences],
+        _numbers(confidences),
         novelties,
     )
+
+
+def _numbers(values: Sequence[float | None]) -> list[bytes]:
+    """As JSON, by Python's `repr`, which many at once are written as where all are of a size written alike."""
+    if values and all(value is not None and _WRITTEN_ALIKE[0] <= value <= _WRITTEN_ALIKE[1] for value in values):
+        return _encoder.encode(values)[1:-1].split(b",")
+    return [NULL if value is None else b"%a" % value for value in values]
 
 
 def _outputs(plan: Plan, columns: Sequence[Sequence[Any]]) -> list[bytes | None]:

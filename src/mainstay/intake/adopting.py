@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from msgspec import Struct
 
+from mainstay.errors import Failed
 from mainstay.files import sync_directory, write_atomic
 from mainstay.intake.call_keys import CallKeys
 from mainstay.intake.fetching import Unavailable
 from mainstay.intake.landing import Noticed
 from mainstay.intake.pushing import ADOPTED_FILE, PUSHED
-from mainstay.ledger.wal import UNBORN_SUFFIX, End, SegmentReader, is_live, segments
+from mainstay.ledger.wal import HEADER_BYTES, UNBORN_SUFFIX, End, SegmentReader, ask_to_leave, is_live, segments
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,6 +38,7 @@ UNBORN_SECONDS: Final = 3_600.0  # a segment that is not locked after that never
 KEYS_FILE: Final = "pushed.keys"  # beside the folder of segments
 ASIDE_SUFFIX: Final = ".damaged"
 
+_LOOK_SECONDS: Final = 0.05
 _BROKEN: Final = frozenset({End.BROKEN, End.DAMAGED})
 
 
@@ -142,9 +144,39 @@ class PushFetcher:
                     path.unlink()
 
 
+def adopt_all(capability: str, source: str, landing: Landing, cursor: Any, *, wait_seconds: float) -> None:
+    """Have every event that was taken until now in items, and its segments gone. The caller has the source's lock.
+
+    `cursor` is that of the newest item. Of a source that is pushed no more, whose cursor is another one, nothing is
+    done. Raises Failed when a worker does not leave its segment in that time.
+    """
+    home = landing.folder.parent
+    old = [path for path in segments(home / PUSHED) if path.stat().st_size > HEADER_BYTES]
+    if not old or not (cursor is None or _is_cursor(cursor)):
+        return
+    ask_to_leave(home)
+    until = time.monotonic() + wait_seconds
+    while any(map(is_live, old)):
+        if time.monotonic() > until:
+            raise Failed(
+                f"{capability}/{source}: a worker has not left its segment of pushed events in {wait_seconds:g} s",
+                hint="Do it again when the worker goes on, or has ended.",
+            )
+        time.sleep(_LOOK_SECONDS)
+    fetcher = PushFetcher(_origin(capability, source), landing)
+    while any(path.exists() for path in old):
+        with suppress(Unavailable):  # of a segment that does not hold: it was kept aside, and it is told of there
+            item = fetcher.step(cursor)
+            cursor = cursor if item is None else item.cursor
+
+
 def open_fetcher(_workspace: Workspace, capability_name: str, source: Source, landing: Landing) -> PushFetcher:
     """The fetcher of a source of kind `push`."""
-    return PushFetcher(f"POST /v1/capabilities/{capability_name}/sources/{source.name}/events", landing)
+    return PushFetcher(_origin(capability_name, source.name), landing)
+
+
+def _origin(capability: str, source: str) -> str:
+    return f"POST /v1/capabilities/{capability}/sources/{source}/events"
 
 
 def _remove(path: Path, end: End) -> list[Noticed]:
@@ -160,7 +192,12 @@ def _remove(path: Path, end: End) -> list[Noticed]:
 
 def _read_cursor(cursor: Any) -> Adopted:
     """How far segments are in items; not at all when the source was of another kind before."""
+    return msgspec.convert(cursor, Adopted) if _is_cursor(cursor) else Adopted()
+
+
+def _is_cursor(cursor: Any) -> bool:
     try:
-        return Adopted() if cursor is None else msgspec.convert(cursor, Adopted)
+        msgspec.convert(cursor, Adopted)
     except msgspec.ValidationError:
-        return Adopted()
+        return False
+    return True

@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from mainstay.lake.lake import Lake
 
 REJECTED: Final = "rejected"  # the folder beside the landing
+MOST_REJECTED: Final = 1_000  # files that are kept there; the oldest go first
+MAX_REJECTED_BYTES: Final = 16 << 30  # likewise, of all of them but the newest
 KEYS: Final = "keys"  # likewise; a cache
 MAX_RAW_BYTES: Final = 1 << 20  # of a rejected file that stand in its row
 
@@ -162,11 +164,13 @@ class _Taking:
     def run(self, on_part: Callable[[PartFacts], None]) -> None:
         """Take the item to its end."""
         tables = self._feed.tables
-        begun = tables.begun()
+        begun = tables.begun(self._item.number)
         if begun is not None:
             healed = tables.quarantined(self._item.number, self._begin, begun)
             for part, _ in self._parts(begun, healed):
-                on_part(self._commit(part, Place(self._item.number, begun)))
+                on_part(self._commit(part, Place(self._item.number, DONE if part.rejected else begun)))
+                if part.rejected:
+                    return  # the row that stands for what cannot be read is there already
             self._begin = begun
         for part, last in self._parts(None, {}):
             facts = part.facts(last=last)
@@ -205,6 +209,7 @@ class _Taking:
         kept = folder / self._path.name
         if not kept.exists():
             os.link(self._path, kept)
+        _forget_oldest(folder)
         sync_directory(folder)
         sync_directory(folder.parent)
         why = shorten(why.removeprefix(f"{self._path}: ").splitlines()[0], 300)
@@ -267,3 +272,13 @@ class _Taking:
                 yield Finding(code, f"{count:,} of {counts.rows:,} rows {what}", count, number)
         if whole and counts.rows and counts.repeated == counts.rows and self._item.cursor != self._cursor_before:
             yield Finding("repeated_page", "every record of it was known, and yet the cursor went on", 1, number)
+
+
+def _forget_oldest(folder: Path) -> None:
+    """Keep the folder of rejected files within its bounds. Their names are the numbers of their items."""
+    files = sorted(folder.iterdir(), reverse=True)
+    total = 0
+    for count, path in enumerate(files):
+        total += path.stat().st_size
+        if count and (count >= MOST_REJECTED or total > MAX_REJECTED_BYTES):
+            path.unlink()

@@ -34,6 +34,7 @@ from mainstay.intake.types import (
     RAW,
     REASON,
     ROW,
+    ROW_BITS,
     VIOLATIONS,
     intake_table,
     quarantine_table,
@@ -51,8 +52,6 @@ DONE: Final = 2**32 - 1  # the rows of an item that is in the tables to its end
 MAX_ITEM: Final = 2**30 - 1
 
 HEALER: Final = "door/again"  # as which the door completes the quarantine of a part that it was killed in
-
-_ROW_BITS: Final = 32
 
 _OURS: Final[dict[str, pl.DataType]] = {
     ITEM: pl.Int64(),
@@ -118,12 +117,12 @@ class Place(NamedTuple):
 
     @property
     def position(self) -> int:
-        return (self.item << _ROW_BITS) | self.rows
+        return (self.item << ROW_BITS) | self.rows
 
 
 def place_of(position: int | None) -> Place:
     """The place that a position says; before the first item where there is none."""
-    return Place(0, DONE) if position is None else Place(position >> _ROW_BITS, position & DONE)
+    return Place(0, DONE) if position is None else Place(position >> ROW_BITS, position & DONE)
 
 
 class DoorTables:
@@ -172,10 +171,10 @@ class DoorTables:
         except NOT_READ:
             return Reached()
 
-    def begun(self) -> int | None:
-        """Up to which row of the item under way the quarantine is ahead of the accepted rows; None where it is not."""
+    def begun(self, item: int) -> int | None:
+        """Up to which row of an item the quarantine is ahead of the accepted rows; None where it is not."""
         found = place_of(None if self._quarantine is None else self._quarantine.position(DOOR_WRITER))
-        return found.rows if found > self.done() and found.item else None
+        return found.rows if found.item == item and found > self.done() else None
 
     def quarantined(self, item: int, begin: int, end: int) -> dict[int, str]:
         """The rows of an item, behind `begin` and up to `end`, that are in quarantine already, and why."""

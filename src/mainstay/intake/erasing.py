@@ -1,5 +1,6 @@
 """Erasing the rows of a person, by the fields of a source that name one: for good, and with a receipt in the ledger.
 
+0. Events that were pushed become items, and the files that workers kept them in go.
 1. What is there is counted: accepted rows, also in snapshots; held rows, open or not; records in items that wait, and
    lines of files that the door rejected. The counts are put away with who asked and why, so that a receipt says all of
    it, however often somebody is killed.
@@ -26,14 +27,16 @@ from msgspec.structs import replace
 from mainstay.contract.tables_files import scratch_folder
 from mainstay.errors import NOT_READ, Damaged, Failed
 from mainstay.files import sync_directory, write_atomic
+from mainstay.intake.adopting import ASIDE_SUFFIX, adopt_all
 from mainstay.intake.door import KEYS, REJECTED
 from mainstay.intake.door_columns import read_columns
 from mainstay.intake.erasing_landing import erase_rejected, erase_waiting
 from mainstay.intake.erasing_match import Sought, accepted_rows, held_rows
 from mainstay.intake.landing import landing_of
+from mainstay.intake.pushing import PUSHED
 from mainstay.intake.quarantine_settling import Settler
 from mainstay.intake.state import state_of
-from mainstay.intake.types import DOOR_WRITER, ITEM, ROW, intake_table, quarantine_table, settled_table
+from mainstay.intake.types import DOOR_WRITER, ITEM, ROW, intake_table, item_of, quarantine_table, settled_table
 from mainstay.lake import snapshots
 from mainstay.lake.conditions import MAX_PARTS, MAX_VALUES, AllOf, AnyOf, OneOf
 from mainstay.ledger.change import Change, record_change
@@ -52,9 +55,9 @@ if TYPE_CHECKING:
     from mainstay.workspace import Workspace
 
 ACTION: Final = "intake.erased"
+LEAVE_SECONDS: Final = 30.0  # a worker leaves its file of pushed events within a second or two
 LOCK_SECONDS: Final = 90.0  # a run over a source lets go after a minute
 
-_FIRST_ROW_BITS: Final = 32  # of a position of the door; what is above is the item
 _PLACE: Final = [ITEM, ROW]
 # Erased by whoever is done: files go too that somebody left who was killed between the rows and their files.
 _NO_ROW: Final = OneOf(ITEM, (-1,))
@@ -67,7 +70,7 @@ class Found(NamedTuple):
     held: pl.DataFrame
     waiting: list[Emptied]
     rejected: int  # lines of files that the door rejected
-    unread: tuple[str, ...]  # rejected files that cannot be searched: to be looked at
+    unread: tuple[str, ...]  # files that were put aside and cannot be searched: to be looked at
     elsewhere: dict[str, int]  # held rows with the value in another field, by that field: to be looked at
     under_way: bool  # whether somebody was killed in erasing it: a receipt is due, though nothing may be left
 
@@ -122,13 +125,15 @@ class SourceErasure:
         quarantine = self._lake.find(quarantine_table(self._capability, self._source))
         found = None if quarantine is None else held_rows(quarantine, sought)
         waiting = erase_waiting(self._landing, sought, under_way=None, known=known, dry_run=True)
-        rejected, unread = erase_rejected(self._landing.folder.parent / REJECTED, sought, dry_run=True)
+        home = self._landing.folder.parent
+        rejected, unread = erase_rejected(home / REJECTED, sought, dry_run=True)
+        aside = tuple(map(str, sorted((home / PUSHED).glob(f"*{ASIDE_SUFFIX}"))))
         return Found(
             accepted=accepted,
             held=accepted.clear() if found is None else found.rows,
             waiting=waiting,
             rejected=rejected,
-            unread=unread,
+            unread=(*unread, *aside),
             elsewhere={} if found is None else dict(found.elsewhere),
             under_way=self._read(pseudonyms_of(self._workspace, sought)) is not None,
         )
@@ -169,6 +174,7 @@ class SourceErasure:
         """
         with self._alone():
             self._settler.finish()
+            adopt_all(self._capability, self._source, self._landing, self._settler.cursor(), wait_seconds=LEAVE_SECONDS)
             with scratch_folder(self._landing.folder.parent):
                 pass  # copies go that were made by whoever was killed in trying held rows
             progress("looking")
@@ -239,8 +245,8 @@ class SourceErasure:
         return self._landing.folder.parent / f"erasing-{name}.json"
 
     def _reached(self) -> int:
-        """The item that the door has come to."""
-        return max(position >> _FIRST_ROW_BITS for position in (-1, *self._positions().values()))
+        """The item that the door has come to; -1 where there is no table."""
+        return max(map(item_of, self._positions().values()), default=-1)
 
     def _positions(self) -> dict[str, int]:
         names = (intake_table(self._capability, self._source), quarantine_table(self._capability, self._source))

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from mainstay.workspace import Workspace
 
 PRINCIPAL: Final = "mainstay:intake"  # who holds: nobody asked for it
+MAX_REASON_CHARACTERS: Final = 4_000  # it names columns of others, as many as came
 RELEASE_SECONDS: Final = 60.0  # how long a release waits for a run to end
 
 
@@ -43,8 +44,9 @@ class Released(Struct, frozen=True, kw_only=True):
 def hold_source(workspace: Workspace, capability: str, source: str, hold: Hold, item: int, key: SigningKey) -> Holding:
     """Hold a source because of an item; in force when it returns. Raises OSError when the disk will not take it."""
     now = datetime.now(UTC)
-    made = Holding(code=hold.code, reason=hold.reason, since=now, item=item, fallback=hold.fallback)
-    finding = Finding(code=hold.code, detail=hold.reason, item=item)
+    reason = hold.reason[:MAX_REASON_CHARACTERS]
+    made = Holding(code=hold.code, reason=reason, since=now, item=item, fallback=hold.fallback)
+    finding = Finding(code=hold.code, detail=reason, item=item)
     file = state_of(workspace.data, capability, source)
 
     def held(before: State) -> State:
@@ -58,10 +60,12 @@ def finish_hold(workspace: Workspace, capability: str, source: str, key: Signing
     """Do what is left of holding a source; None where it is not held."""
     file = state_of(workspace.data, capability, source)
     held = file.read().held
-    if held is None or held.entry is not None:
-        return held
-    if held.fallback:
+    if held is None:
+        return None
+    if held.fallback:  # again and again: whoever was killed in releasing the source may have lifted it already
         holding.hold(workspace, capability, source, code=held.code, reason=held.reason, principal=PRINCIPAL, key=key)
+    if held.entry is not None:
+        return held
     change = Change(
         action="source.held",
         subject=f"{capability}/{source}",

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import re
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -118,7 +118,11 @@ class Landing:
 
     def waiting(self) -> list[Item]:
         """The items that landed, by number. Raises Damaged when a manifest cannot be read."""
-        return [self._read(number) for number in self._numbers()]
+        items = []
+        for number in self._numbers():
+            with suppress(FileNotFoundError):  # dropped since it was listed
+                items.append(self._read(number))
+        return items
 
     def path(self, item: Item) -> Path:
         """The data file of an item."""

@@ -6,21 +6,19 @@ file of a Delta table has in the table's log; of those partitions alone anything
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import polars as pl
 
-from mainstay.intake.types import DAY, DOOR_WRITER, ITEM
+from mainstay.intake.types import DAY, DOOR_WRITER, ITEM, item_of
 
 if TYPE_CHECKING:
     from mainstay.lake.tables import Table
 
-_ROWS_BITS: Final = 32  # a position is the number of an item, and the rows of it that are done
-
 
 def newest_item(table: Table) -> int:
     """The number of the item that the door came to in this table; 0 where it has none."""
-    return (table.position(DOOR_WRITER) or 0) >> _ROWS_BITS
+    return item_of(table.position(DOOR_WRITER))
 
 
 def rows_after(table: Table, item: int) -> pl.LazyFrame:

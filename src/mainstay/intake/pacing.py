@@ -82,6 +82,8 @@ def _silence(state: State, source: Source, now: datetime) -> State:
     """Whether nothing has come for too long."""
     if source.expected_within_seconds is None:
         return passed(state, "arrival", now)
+    if state.last_arrival_at is not None and state.last_arrival_at > now:  # a clock was ahead, and was set back
+        state = replace(state, last_arrival_at=now)
     last = state.last_arrival_at or state.began_at
     silent = (now - last).total_seconds()
     if silent <= source.expected_within_seconds:

@@ -41,6 +41,7 @@ from mainstay.intake.types import (
     REPLAY_OF,
     ROW,
     intake_table,
+    item_of,
     quarantine_table,
 )
 from mainstay.ledger.change import Change, record_change
@@ -174,7 +175,7 @@ class Settler:
     def _intend(
         self, how: Outcome, chosen: Chosen, reason: str, by: str, progress: Callable[[float], None]
     ) -> Intention:
-        self._folder.mkdir(parents=True)
+        self._folder.mkdir(mode=0o700, parents=True)
         selection = _Selection(self._folder, replaying=how == "replayed")
         quarantine = Quarantine(self._lake, self._capability, self._source)
         total = max(quarantine.open_rows(), 1)
@@ -223,7 +224,7 @@ class Settler:
         manifest = self._folder / f"manifest-{index}.json"
         if part.item is not None and not manifest.exists():
             return intention
-        self._landing.reserve(max((self._stand(name)[0] for name in self._tables()), default=0) >> 32)
+        self._landing.reserve(max(item_of(self._stand(name)[0]) for name in self._tables()))
         with self._landing.numbering() as number:
             item = Item(
                 number=number,
@@ -231,7 +232,7 @@ class Settler:
                 origin=part.origin,
                 arrived_at=datetime.now(UTC),
                 bytes=part.bytes,
-                cursor=self._cursor(),
+                cursor=self.cursor(),
                 delimiter=part.delimiter,
                 replayed=True,
             )
@@ -246,12 +247,12 @@ class Settler:
     def _tables(self) -> tuple[str, str]:
         return intake_table(self._capability, self._source), quarantine_table(self._capability, self._source)
 
-    def _cursor(self) -> Any:
+    def cursor(self) -> Any:
         """Where the source goes on: as before. Whoever asks holds the landing's numbering."""
         known = [item.cursor for item in self._landing.waiting() if item.cursor is not None]
         if known:
             return known[-1]
-        return max((self._stand(name) for name in self._tables()), key=lambda stand: stand[0])[1]
+        return self._stand(self._tables()[0])[1]  # with the quarantine's commits the door says none
 
     def _stand(self, name: str) -> tuple[int, Any]:
         """How far the door has come in a table, and the cursor behind that."""

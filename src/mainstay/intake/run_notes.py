@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from mainstay.intake.types import Taken
 
 WRITE_SECONDS: Final = 1.0
-REPLAY: Final = "replay "  # how the origin of an item begins that no source gave
 
 
 class Notes:
@@ -79,7 +78,7 @@ class Notes:
             self.write()
 
     def _arrived(self, item: Item) -> None:
-        if item.bytes and not item.origin.startswith(REPLAY):
+        if item.bytes and not item.replayed:
             self._arrived_at = _later(self._arrived_at, item.arrived_at)
 
 

@@ -52,7 +52,7 @@ class Means:
 
 
 class Run:
-    """One run over a source. Whoever begins it holds the source's lock."""
+    """One run over a source. Whoever makes it holds the source's lock by then: a release changes what counts."""
 
     def __init__(
         self,
@@ -156,14 +156,16 @@ class Run:
         """Ask for what is new, and take each item as it lands; those of a source that is held wait."""
         fetcher = open_fetcher(self._workspace, self._name, self._source, self._landing)
         cursor = self._cursor(door)
+        waiting = sum(each.bytes for each in self._landing.waiting())
         while self._may_go_on():
-            if held is not None and sum(each.bytes for each in self._landing.waiting()) > MAX_WAITING_BYTES:
+            if held is not None and waiting > MAX_WAITING_BYTES:
                 return
             item = fetcher.step(cursor)
             if item is None:
                 self._ended = True
                 return
             cursor = item.cursor
+            waiting += item.bytes
             self._tell(f"item {item.number}: {item.bytes:,} bytes of {item.origin}")
             self._notes.landed(item)
             if held is None:

@@ -27,6 +27,7 @@ import numpy as np
 import polars as pl
 
 from mainstay.contract.difference_fields import ObjectComparison
+from mainstay.contract.rules import is_classified
 from mainstay.contract.types import Property
 from mainstay.documents import shorten
 from mainstay.errors import NOT_READ
@@ -274,7 +275,7 @@ class SchemaChange:
             found = find_unit_change(before.to_numpy(), column.values.to_numpy(), recent.medians.get(name, ()))
             if found is None:
                 continue
-            words = f"column {shorten(name)}: {found}"
+            words = f"column {shorten(name)}: {found.words(masked=is_classified(declared))}"
             if found.holds:
                 alarms.append((UNIT, words, name))
             else:

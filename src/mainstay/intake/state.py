@@ -119,8 +119,15 @@ class StateFile:
     def read(self) -> State:
         """As it is now; a new one where there is none, or where it cannot be read."""
         try:
+            return self._read()
+        except OSError:
+            return State(began_at=datetime.now(UTC))
+
+    def _read(self) -> State:
+        """The same. Raises OSError where it is there and the disk does not give it: it is not to be replaced then."""
+        try:
             return msgspec.json.decode((self.folder / _STATE).read_bytes(), type=State)
-        except (OSError, *NOT_READ):  # it may be lost
+        except (FileNotFoundError, *NOT_READ):  # it may be lost
             return State(began_at=datetime.now(UTC))
 
     def fingerprint(self) -> object:
@@ -132,9 +139,9 @@ class StateFile:
         return found.st_ino, found.st_mtime_ns, found.st_size
 
     def change(self, make: Callable[[State], State]) -> State:
-        """Replace it by what `make` makes of it. Raises OSError when the disk will not take it."""
+        """Replace it by what `make` makes of it. Raises OSError when the disk will not give or take it."""
         with locked(self.folder / _STATE_LOCK, timeout_seconds=LOCK_SECONDS):
-            before = self.read()
+            before = self._read()
             made = make(before)
             if made != before or not (self.folder / _STATE).exists():
                 write_atomic(self.folder / _STATE, msgspec.json.encode(made))

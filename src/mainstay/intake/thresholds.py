@@ -139,10 +139,10 @@ def _taken(tables: Sequence[Table], after: int) -> list[Stretch]:
     parts = []
     for table in tables:
         is_bad = pl.col(REASON).is_in(_BAD) if REASON in table.schema else pl.lit(value=False)
-        rows = rows_after(table, after)
+        newer = rows_after(table, after)
         if ORIGIN in table.schema:
-            rows = rows.filter(~pl.col(ORIGIN).str.starts_with(REPLAY_OF))
-        parts.append(rows.select(ITEM, ROW, is_bad.alias("bad")).collect())
+            newer = newer.filter(~pl.col(ORIGIN).str.starts_with(REPLAY_OF))
+        parts.append(newer.select(ITEM, ROW, is_bad.alias("bad")).collect())
     found = []
     for (item,), rows in pl.concat(parts).sort(ITEM, ROW).group_by(ITEM, maintain_order=True):
         bad = rows.filter("bad")[ROW].to_numpy()

@@ -41,8 +41,14 @@ HEADER: Final = "mainstay_header"  # String: of a CSV row JSON, [delimiter, name
 
 REPLAY_OF: Final = "replay of "  # begins the origin of what came out of quarantine again
 DOOR_WRITER: Final = "door"  # as the tables' commits name it
+ROW_BITS: Final = 32  # of its position: how many rows of the item are done; what is above is the item
 
 Reason: TypeAlias = Literal["rules", "late", "repeated", "unreadable", "refused"]
+
+
+def item_of(position: int | None) -> int:
+    """The item that the door is in, or has come to the end of, by its position; 0 before the first."""
+    return (position or 0) >> ROW_BITS
 
 
 def intake_table(capability: str, source: str) -> str:

@@ -69,11 +69,13 @@ class UnitChange(NamedTuple):
         is_sure = self.chance_unchanged < CERTAIN and min(self.values) >= MANY
         return is_sure and (self.items >= ITEMS or is_plain)
 
-    def __str__(self) -> str:
+    def words(self, *, masked: bool = False) -> str:
+        """For people; of a `masked` column without its medians, which may be somebody's values."""
         counts = f"{self.values[1]:,} values against {self.values[0]:,}"
+        medians = "" if masked else f" its median is {self.now:.6g}, and was {self.before:.6g};"
         return (
-            f"it seems to be {self.factor:.6g} times what it was ({self.known_as}): its median is {self.now:.6g}, and"
-            f" was {self.before:.6g}; that it is as before has a chance below {_shown(self.chance_unchanged)}, and once"
+            f"it seems to be {self.factor:.6g} times what it was ({self.known_as}):{medians}"
+            f" that it is as before has a chance below {_shown(self.chance_unchanged)}, and once"
             f" divided by {self.factor:.6g} one of {self.chance_changed:.2g} (Kolmogorov-Smirnov, {counts})"
         )
 

@@ -98,18 +98,18 @@ class Worker:
         if in_force is None or source is None:
             return None  # it was declared when the order was given
         until = monotonic() + SLICE_SECONDS
-        run = Run(
-            self._means,
-            in_force,
-            source,
-            on_progress=self._beat,
-            may_go_on=lambda: not self._ending and monotonic() < until,
-        )
         with ExitStack() as held:
             try:
                 held.enter_context(state_of(self._means.workspace.data, order.capability, order.source).running())
             except Failed:
                 return None
+            run = Run(
+                self._means,
+                in_force,
+                source,
+                on_progress=self._beat,
+                may_go_on=lambda: not self._ending and monotonic() < until,
+            )
             return run.go()
 
     def _beat(self, words: str) -> None:

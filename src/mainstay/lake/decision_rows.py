@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 DECISIONS: Final = "decisions/"
 OUTCOMES: Final = "outcomes/"
+BATCHES: Final = "batches/"  # the tables of scheduled batches: a capability, and the batch's name
 DAY: Final = "day"  # the partition of every table that grows by the day
 INTAKE_DAY: Final = "mainstay_day"  # the same, of tables whose other columns a contract names
 
@@ -59,6 +60,12 @@ SCHEMAS: Final = {
     OUTCOMES: pl.Schema({DAY: pl.Date(), **_LEAF, **_BOTH, **OUTCOME_BODY}),
 }
 BODIES: Final = {DECISIONS: tuple(DECISION_BODY), OUTCOMES: tuple(OUTCOME_BODY)}  # the columns that may be erased
+
+BATCH_ID: Final = "mainstay_decision_id"
+BATCH_AT: Final = "mainstay_at"  # of the record
+BATCH_LEAF: Final = frozenset(  # the columns of a batch that erasure leaves: what stands in leaves, and the partition
+    {BATCH_ID, BATCH_AT, INTAKE_DAY, "mainstay_outcome", "mainstay_version", "mainstay_leaf"}
+)
 
 
 class _Leaf(msgspec.Struct):

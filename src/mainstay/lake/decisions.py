@@ -108,9 +108,10 @@ class Exporter:
             return Exported(first, max(first, begin), 0, 0, 0)
         batch = self._read(begin, min(size, begin + limit))
         erasures = Erasures(self._ledger, batch.requests)
-        blanked = erasures.blank_tables(self._lake, below=batch.last, writer=WRITER)
+        frames = batch.rows.frames()
+        blanked = erasures.blank_tables(self._lake, frames, below=batch.last, writer=WRITER)
         counts = {DECISIONS: 0, OUTCOMES: 0}
-        for (kind, capability), rows in batch.rows.frames().items():
+        for (kind, capability), rows in frames.items():
             counts[kind] += self._append(kind, capability, erasures.blank_rows(kind, capability, rows), batch.last)
         done = Exported(begin, batch.last, counts[DECISIONS], counts[OUTCOMES], blanked)
         self._say(exports, done, -1 if reached is None else reached)

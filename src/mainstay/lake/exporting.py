@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from mainstay.lake.lake import Lake
     from mainstay.lake.tables import Table
+    from mainstay.ledger.index_key import KeyDigests
     from mainstay.lineage.emitting import Run
     from mainstay.workspace import Settings, Workspace
 
@@ -86,18 +87,23 @@ def export_on(workspace: Workspace, stop: Event, also: Sequence[Also] = ()) -> N
         emitter.close()
 
 
+def open_digests(workspace: Workspace) -> KeyDigests:
+    """What makes the digests of business keys in the tables; its key is made when there is none yet."""
+    folder = workspace.data / KEY_FOLDER
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    sync_directory(folder.parent)
+    return load_index_key(folder)
+
+
 class _Rounds:
     """What is done again and again, and what the matter was the last time."""
 
     def __init__(self, workspace: Workspace, emitter: Emitter, also: Sequence[Also]) -> None:
-        folder = workspace.data / KEY_FOLDER
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        sync_directory(folder.parent)
         self._workspace = workspace
         self._emitter = emitter
         self._also = also
         self._lake = open_lake(workspace)
-        self._exporter = Exporter(self._lake, workspace.ledger, load_index_key(folder), self._wrote)
+        self._exporter = Exporter(self._lake, workspace.ledger, open_digests(workspace), self._wrote)
         self._policy = policy_of(workspace.settings)
         self._run: Run | None = None
         self._reached = 0

@@ -341,11 +341,15 @@ class Table:
         return self._for_good(remove)
 
     def blank(self, condition: Condition, columns: Sequence[str]) -> Erased:
-        """Make columns null for good in the rows meant, as `erase` removes rows; those that are null stay."""
+        """Make columns null for good in the rows meant, as `erase` removes rows; those that are null stay.
+
+        Which are null is told by the columns that are not nested: conditions of the engine know no others.
+        """
         there = [column for column in columns if column in self.schema]
         if not there:
             return Erased(0, 0)
-        full = " OR ".join(f"{quote_name(column)} IS NOT NULL" for column in there)
+        plain = [column for column in there if not self.schema[column].is_nested()]
+        full = " OR ".join(f"{quote_name(column)} IS NOT NULL" for column in plain) or "TRUE"
 
         def clear(properties: CommitProperties) -> int:
             metrics = self._delta.update(

@@ -61,16 +61,16 @@ def frame_entry(leaf: bytes, salt: bytes, body: bytes) -> bytes:
     return b"%b%b%b%b" % (_SIZES.pack(len(leaf), len(body)), leaf, salt, body)
 
 
-def frame_entries(leaves: Sequence[bytes], salts: bytes, bodies: Sequence[bytes]) -> bytes:
-    """Many entries as they stand in a group; `salts` are end to end. Raises ValueError as `frame_entry` does."""
-    framed: list[bytes] = []
-    pack, at = _SIZES.pack, 0
-    for leaf, body in zip(leaves, bodies, strict=True):
-        framed += (pack(len(leaf), len(body)), leaf, salts[at : at + SALT_BYTES], body)
-        at += SALT_BYTES
-    longest = max(map(len, leaves), default=0)
+def frame_entries(leaves: Sequence[bytes], sealed: Sequence[bytes]) -> bytes:
+    """Many entries as they stand in a group; `sealed` is salt and body. Raises ValueError as `frame_entry` does."""
+    lengths = list(map(len, leaves))
+    longest = max(lengths, default=0)
     if longest > MAX_LEAF_BYTES:
         raise ValueError(f"a leaf has at most {MAX_LEAF_BYTES} bytes, found {longest}")
+    framed = [b""] * (3 * len(leaves))
+    framed[0::3] = map(_SIZES.pack, lengths, [len(each) - SALT_BYTES for each in sealed])
+    framed[1::3] = leaves
+    framed[2::3] = sealed
     return b"".join(framed)
 
 
@@ -127,6 +127,14 @@ class Segment:
             return (self.path.parent.parent / ROTATE_FILE).stat().st_mtime_ns > self._born_ns
         except FileNotFoundError:
             return False
+
+    def leave_cache(self) -> None:
+        """Have the system keep nothing of what is on disk in memory.
+
+        For a writer of much that is not read soon: its pages would displace those of others, and taking ever new ones
+        costs several times what using the same ones again does.
+        """
+        os.posix_fadvise(self._descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
 
     def close(self) -> None:
         """Mark the end in good order and let go of the file."""

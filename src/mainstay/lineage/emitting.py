@@ -177,7 +177,7 @@ class Run:
         read = self._inputs.setdefault(_place(dataset), _Read(dataset))
         read.dataset = _merged(read.dataset, dataset)
         read.counts.add(rows, size, files)
-        read.assertions.extend(assertions)
+        read.assertions.update(dict.fromkeys(assertions))
         read.metrics.update(metrics or {})
 
     def wrote(
@@ -239,7 +239,7 @@ class _Read:
     def __init__(self, dataset: Dataset) -> None:
         self.dataset = dataset
         self.counts = _Counts()
-        self.assertions: list[Assertion] = []
+        self.assertions: dict[Assertion, None] = {}  # each once, however many items it is said of
         self.metrics: dict[str, ColumnMetrics] = {}
 
     def shown(self) -> Input:

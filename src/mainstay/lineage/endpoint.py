@@ -52,7 +52,7 @@ class Sender:
         self._lock = folder / "sending.lock"
         # A proxy named by the environment cannot reach the loopback of this machine.
         self._through_proxies = httpx.URL(url).host not in {"localhost", "127.0.0.1", "::1"}
-        key = environment.get(KEY_VARIABLE)
+        key = environment.get(KEY_VARIABLE, "").strip()
         self._headers = {"content-type": "application/json", **({"authorization": f"Bearer {key}"} if key else {})}
         self._stop, self._wake = Event(), Event()
         self._settled = Event()  # nothing waits that the endpoint would take now
@@ -109,6 +109,8 @@ class Sender:
         try:
             with client.stream("POST", self._url, content=event.content) as answer:
                 status, headers = answer.status_code, answer.headers
+        except httpx.LocalProtocolError:  # it repeats the header, and with it the key
+            raise Unsent(f"{self._url}: expected a key that a header can hold in {KEY_VARIABLE}") from None
         except httpx.HTTPError as error:
             raise Unsent(f"{self._url}: no answer: {str(error) or type(error).__name__}") from None
         if status in _REFUSED:

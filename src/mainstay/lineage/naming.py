@@ -84,14 +84,17 @@ def database_dataset(url: str, table: str) -> Dataset:
     """A table of a database, by an SQLAlchemy URL of which nothing but the place is kept.
 
     Of PostgreSQL a table without its schema stands in `public`. A SQLite database is a file, and its table a part of
-    its name; the standard has no rule for it.
+    its name; the standard has no rule for it. Raises ValueError for what is no such URL.
     """
     scheme, _, rest = url.partition("://")
     kind = scheme.partition("+")[0].lower()
     if kind == "sqlite":
         path = rest.partition("?")[0].removeprefix("/")
         return Dataset("sqlite", f"{Path(path).absolute()}/{table}")
-    parts = urlsplit(f"//{rest}")
+    user, _, place = rest.rpartition("@")  # SQLAlchemy takes any character in a password, which other URLs do not
+    if "?" in user:
+        raise ValueError("a URL of which nobody can say where its password ends")
+    parts = urlsplit(f"//{place}")
     database = unquote(parts.path).strip("/")
     authority = _authority(parts.hostname or "localhost", parts.port or _PORTS.get(kind))
     qualified = f"public.{table}" if kind in {"postgresql", "postgres"} and "." not in table else table
