@@ -150,6 +150,25 @@ def test_a_table_of_the_lake_is_decided_as_of_a_version_and_since_another(
     assert rows == {"old": ["k1", "k2"], "new": ["k3"], "all": ["k1", "k2", "k3", "k4"]}
 
 
+def test_a_table_that_was_only_compacted_is_the_same_input_and_one_with_more_rows_is_not(
+    served: tuple[Workspace, str], tmp_path: Path
+) -> None:
+    workspace, token = served
+    for item in range(1, 4):
+        take_in(workspace, item, [(1, 0.5, f"k{item}")])
+    asked = Asked(tiny.NAME, f"lake:{TABLE}", tmp_path / "out.parquet", key="note")
+    summary, was_made = run_batch(workspace, asked, token)
+    assert was_made
+    table = open_lake(workspace).table(TABLE)
+    before = table.version
+    table.compact()
+    assert table.refresh().version > before
+    assert run_batch(workspace, asked, token) == (summary, False)
+    take_in(workspace, 4, [(1, 0.5, "k4")])
+    with pytest.raises(Misuse, match="the input: intake/tiny/orders"):
+        run_batch(workspace, asked, token)
+
+
 def test_the_principal_of_a_scheduled_decision_is_the_schedule(served: tuple[Workspace, str]) -> None:
     workspace, _ = served
     take_in(workspace, 1, [(1, 0.5, "k1")])

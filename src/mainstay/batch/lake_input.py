@@ -14,8 +14,9 @@ from mainstay.batch.inputs import SPAN_BYTES, SPAN_ROWS, Part, check_columns, ro
 from mainstay.batch.types import START, Piece, Place
 from mainstay.errors import Failed, Misuse
 from mainstay.intake.door_columns import read_columns
-from mainstay.intake.types import ITEM, ROW
+from mainstay.intake.types import DOOR_WRITER, ITEM, ROW, ROW_BITS
 from mainstay.lake.commits import first_line
+from mainstay.lake.tables import ERASED_WRITER
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -49,6 +50,7 @@ class LakeInput:
         self.version = table.refresh().version if version is None else version
         self._name = table.name
         self._frame = table.frame(version=self.version)
+        self._identity = _identity(table, self.version)
         schema = self._frame.collect_schema()
         if ITEM not in schema or ROW not in schema:
             raise Misuse(
@@ -66,7 +68,7 @@ class LakeInput:
         self._done = 0
 
     def parts(self) -> tuple[Part, ...]:
-        return (Part(self._name, f"version {self.version}"),)
+        return (Part(self._name, self._identity),)
 
     def share(self) -> float:
         return self._done / max(self._total, 1)
@@ -100,6 +102,13 @@ class LakeInput:
                 f"table {self._name}, version {self.version}: could not be read: {first_line(error)}",
                 hint="Old versions can be read for as long as the lake keeps their files (`lake_versions_days`).",
             ) from None
+
+
+def _identity(table: Table, version: int) -> str:
+    """Which rows a version has: what was taken in, and how often rows were erased. Compaction changes neither."""
+    delta = table.delta(version=version)
+    reached = Place(*divmod(delta.transaction_version(DOOR_WRITER) or 0, 1 << ROW_BITS))
+    return f"up to item {reached.part}, row {reached.row}; erased {delta.transaction_version(ERASED_WRITER) or 0} times"
 
 
 def _behind(place: Place) -> pl.Expr:
