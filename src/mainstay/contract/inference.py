@@ -2,6 +2,7 @@
 
     1  read each column as what it holds, or as what whoever uses it needs it to be         inference_logical
     2  weigh how many independent draws its rows are worth                                  inference_evidence
+       and what the things that keep coming, such as breweries, settle                      inference_things
     3  declare what so many draws can declare: no gaps, a closed set of values, bounds,
        a format, a shape, lengths, whole cents, no value twice                              inference_ranges, _texts
     4  guess what it may say of a person; a guess is asked, never declared                  inference_privacy
@@ -18,7 +19,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import structs
 
-from mainstay.contract.inference_evidence import confidence_of, is_enough, is_rising, weigh
+from mainstay.contract.inference_evidence import (
+    MOST_UNSEEN,
+    confidence_of,
+    is_enough,
+    is_rising,
+    poisson_upper,
+    weigh,
+)
 from mainstay.contract.inference_logical import read_column
 from mainstay.contract.inference_mappings import infer_tables
 from mainstay.contract.inference_names import KEYS, PEOPLE, has_word
@@ -26,6 +34,7 @@ from mainstay.contract.inference_near import infer_near_misses
 from mainstay.contract.inference_privacy import guess_classification
 from mainstay.contract.inference_ranges import infer_cents, infer_range
 from mainstay.contract.inference_texts import LONGEST_LISTED, MOST_LISTED, infer_text
+from mainstay.contract.inference_things import MOST_REFUSED, Things
 from mainstay.contract.inference_types import Finding, InferredColumn, InferredObject
 from mainstay.contract.near_misses import NEAR_MISS
 from mainstay.contract.types import Options, Property, Quality
@@ -37,6 +46,7 @@ if TYPE_CHECKING:
 
     from mainstay.contract.inference_evidence import Evidence
     from mainstay.contract.inference_logical import ReadColumn
+    from mainstay.contract.inference_things import Spread
     from mainstay.contract.inference_types import Guess, Wanted
 
 REFUSED_SHARE: Final = 1e-3  # of clean rows, by the bounds of all columns together
@@ -62,14 +72,15 @@ def infer_object(
     """
     share = REFUSED_SHARE / (2 * max(1, frame.width))
     given = wanted or {}
-    columns = tuple(
-        infer_column(each, given.get(each.name), share=share, is_public=each.name in public)
-        for each in frame.iter_columns()
-    )
+    reads = [read_column(each, given.get(each.name)) for each in frame.iter_columns()]
+    things = Things([each.values for each in reads])
+    drafts = [_draft(each, things) for each in reads]
+    _share_unseen(drafts)
+    columns = tuple(_infer(each, share, is_public=each.name in public) for each in drafts)
     open_ones = [
         each for each in columns if each.guess is None and (each.name in public or not has_word(each.name, PEOPLE))
     ]
-    return InferredObject(name, columns, frame.height, infer_tables(open_ones))
+    return InferredObject(name, columns, frame.height, infer_tables(open_ones, things))
 
 
 @dataclass
@@ -82,6 +93,13 @@ class _Draft:
     findings: list[Finding] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     quality: tuple[Quality, ...] = ()
+    spread: Spread | None = None  # in things that keep coming
+    is_key: bool = False  # of such things
+    is_listed: bool = True  # whether its values may be listed
+
+    @property
+    def name(self) -> str:
+        return self.read.values.name
 
     @property
     def values(self) -> pl.Series:
@@ -92,9 +110,31 @@ def infer_column(
     column: pl.Series, wanted: Wanted | None = None, *, share: float, is_public: bool = False
 ) -> InferredColumn:
     """One column. A `share` of new rows may exceed a bound of it. Raises Unfit as `infer_object` does."""
-    read = read_column(column, wanted)
+    return _infer(_draft(read_column(column, wanted)), share, is_public=is_public)
+
+
+def _draft(read: ReadColumn, things: Things | None = None) -> _Draft:
     evidence = weigh(read.values)
-    draft = _Draft(read, evidence, options=_given(read.options), notes=list(read.notes))
+    draft = _Draft(read, evidence, options=_given(read.options), notes=list(read.notes), is_listed=evidence.is_closed)
+    if things is not None:
+        draft.spread, draft.is_key = things.spread_of(draft.name), things.is_key(draft.name)
+        draft.is_listed &= draft.spread is None or draft.spread.unseen_share <= MOST_REFUSED
+    return draft
+
+
+def _share_unseen(drafts: Sequence[_Draft]) -> None:
+    """Lists of values, as many as together refuse no more rows than one alone may: the least sure are given up."""
+    listed = sorted((each for each in drafts if each.is_listed), key=lambda each: each.evidence.unseen_share)
+    once = 0
+    for each in listed:
+        once += each.evidence.seen_once
+        each.is_listed = poisson_upper(once) / each.evidence.draws <= MOST_UNSEEN
+        if not each.is_listed:
+            once -= each.evidence.seen_once
+
+
+def _infer(draft: _Draft, share: float, *, is_public: bool) -> InferredColumn:
+    read, evidence = draft.read, draft.evidence
     draft.findings.append(Finding("type", confidence_of(evidence.values), ""))
     guess = guess_classification(read.values) if evidence.distinct > 1 and not is_public else None
     required = _infer_required(draft)
@@ -102,7 +142,7 @@ def infer_column(
     if evidence.distinct == 1:
         _infer_near_misses(draft)
         draft.notes.append("always the same value, so nothing is known of others")
-    elif read.kind in ("integer", "number") and unique:
+    elif read.kind in ("integer", "number") and (unique or _is_name_of_things(draft)):
         draft.notes.append("a key has no bounds")
     elif read.kind in ("integer", "number"):
         _infer_numbers(draft, share)
@@ -113,7 +153,7 @@ def infer_column(
         if guess is None:
             _infer_near_misses(draft)
     declared = Property(
-        name=column.name,
+        name=draft.name,
         logical_type=read.kind,
         logical_type_options=Options(**draft.options) if draft.options else None,
         required=required,
@@ -126,6 +166,10 @@ def infer_column(
 
 def _given(options: Options | None) -> dict[str, Any]:
     return {} if options is None else {k: v for k, v in structs.asdict(options).items() if v is not None}
+
+
+def _is_name_of_things(draft: _Draft) -> bool:
+    return draft.is_key and has_word(draft.name, KEYS)
 
 
 def _infer_required(draft: _Draft) -> bool:
@@ -161,7 +205,7 @@ def _infer_numbers(draft: _Draft, share: float) -> None:
 
 def _infer_sparse(draft: _Draft) -> bool:
     """A closed set of integers with gaps between them is listed, for codes are no scale."""
-    if not draft.evidence.is_closed or draft.evidence.distinct > SPARSE_VALUES:
+    if not draft.is_listed or draft.evidence.distinct > SPARSE_VALUES:
         return False
     counts = draft.values.drop_nulls().value_counts(name="rows")
     listed = sorted(counts[draft.values.name].to_list())
@@ -173,7 +217,7 @@ def _infer_sparse(draft: _Draft) -> bool:
 
 def _infer_enumeration(draft: _Draft) -> bool:
     evidence = draft.evidence
-    if not evidence.is_closed or evidence.distinct > MOST_LISTED:
+    if not draft.is_listed or evidence.distinct > MOST_LISTED:
         return False
     listed = sorted(draft.values.drop_nulls().unique().to_list())
     if any(len(each) > LONGEST_LISTED for each in listed):
@@ -195,7 +239,7 @@ def _is_personal(guess: Guess | None) -> bool:
 
 
 def _infer_near_misses(draft: _Draft) -> None:
-    found = infer_near_misses(draft.values, draft.evidence) if draft.read.kind == "string" else None
+    found = infer_near_misses(draft.values, draft.evidence, draft.spread) if draft.read.kind == "string" else None
     if found is not None:
         draft.quality = (found.quality(),)
         draft.findings.append(Finding(NEAR_MISS, found.confidence, found.words))

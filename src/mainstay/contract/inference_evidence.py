@@ -52,6 +52,7 @@ class Evidence:
     runs: int  # of equal values
     draws: int  # independent ones, that the values are worth
     seen_once: int  # values that stand in one run only
+    new_later: float = 0.0  # share of the later half of the rows, with a value that no earlier one has
 
     @property
     def unseen_share(self) -> float:
@@ -66,7 +67,7 @@ class Evidence:
     def is_closed(self) -> bool:
         """Whether the values seen are as good as all there are."""
         return (
-            self.unseen_share <= MOST_UNSEEN
+            max(self.unseen_share, self.new_later) <= MOST_UNSEEN
             and self.draws >= ROWS_PER_VALUE * self.distinct
             and self.runs >= RUNS_PER_VALUE * self.distinct
             and self.distinct > 1  # a constant shows nothing of what it could have been
@@ -84,7 +85,11 @@ def weigh(values: pl.Series) -> Evidence:
     of_runs = starts.value_counts(name="runs")["runs"]
     changes = 1 - float(((counts / rows) ** 2).sum())  # the chance that two rows differ
     draws = 1 if len(counts) == 1 else min(rows, 1 + round((len(starts) - 1) / changes))
-    return Evidence(rows, len(counts), len(starts), draws, int((of_runs == 1).sum()))
+    later = present.tail(rows - rows // 2)
+    new_later = later.filter(~later.is_in(present.head(rows // 2).unique().implode()))
+    return Evidence(
+        rows, len(counts), len(starts), draws, int((of_runs == 1).sum()), len(new_later) / max(1, len(later))
+    )
 
 
 def poisson_upper(events: int) -> float:

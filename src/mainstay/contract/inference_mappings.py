@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 import polars as pl
 
 from mainstay.contract.inference_dependencies import find_dependencies
+from mainstay.contract.inference_settling import NOT_BESIDE, PARTS
+from mainstay.contract.inference_things import MOST_REFUSED
 from mainstay.contract.own_rules import ENGINE, FUNCTIONAL_DEPENDENCY
 from mainstay.contract.types import Quality
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from mainstay.contract.inference_dependencies import Dependency
+    from mainstay.contract.inference_things import Things
     from mainstay.contract.inference_types import InferredColumn
 
 OPINIONS: Final = 2
@@ -62,6 +65,8 @@ class InferredTable:
         ]
         if wronged:
             said.append(f"{wronged:,} would have been judged wrongly")
+        if any(each.weight.apart for each in self.dependencies):
+            said.append("a value is believed where rows far apart have shown it")
         if least > 1:
             said.append(f"a value is believed once {least} rows have shown it")
         return "; ".join(said)
@@ -89,13 +94,19 @@ class InferredTable:
         }
 
 
-def infer_tables(columns: Sequence[InferredColumn]) -> tuple[InferredTable, ...]:
+def infer_tables(columns: Sequence[InferredColumn], things: Things) -> tuple[InferredTable, ...]:
     """The tables worth having, of the columns of a sample."""
     found, rows = find_dependencies(columns)
+    found = [each for each in found if _holds_of_new_things(each, things)]
     by_name = {each.name: each for each in columns}
     return tuple(
         InferredTable(tuple(chosen), _mapping(by_name, chosen)) for chosen in _choose(found, int(WRONGED_SHARE * rows))
     )
+
+
+def _holds_of_new_things(found: Dependency, things: Things) -> bool:
+    names = found.determinant.names
+    return len(names) > 1 or things.contradicted_share(names[0], found.name) <= MOST_REFUSED
 
 
 def _choose(found: Sequence[Dependency], wronged: int) -> Iterator[list[Dependency]]:
@@ -135,9 +146,12 @@ def _mapping(columns: Mapping[str, InferredColumn], chosen: Sequence[Dependency]
     frame = pl.DataFrame(
         [columns[name].values.alias(key) for name, key in zip(names, keys, strict=True)]
         + [columns[each.name].values.alias(f"y{i}") for i, each in enumerate(chosen)]
-    )
+    ).with_columns((pl.int_range(pl.len()) * PARTS // pl.len()).alias("part"))
+    is_apart = pl.col("part").max() - pl.col("part").min() >= NOT_BESIDE
     told = [
-        pl.when((pl.col(f"y{i}").n_unique() == 1) & (pl.len() >= each.weight.least)).then(pl.col(f"y{i}").first())
+        pl.when(
+            (pl.col(f"y{i}").n_unique() == 1) & (pl.len() >= each.weight.least) & (is_apart | (not each.weight.apart))
+        ).then(pl.col(f"y{i}").first())
         for i, each in enumerate(chosen)
     ]
     known = frame.drop_nulls(keys).group_by(keys).agg(told)

@@ -4,7 +4,7 @@ A new value that is near a known one is refused (`near_misses`), so the rule may
 hardly do that. How often they do is the product of two shares: of rows that hold a value never seen (Good 1953; see
 `inference_evidence`), and of values that are near another one. Both are taken at their upper bound. So the rule stands
 also where the values are no closed set, as names of places are; ids that differ in one digit are near each other, and
-get none.
+get none. Of values that things settle which keep coming, as a brewery its name, the first share is that of new things.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from mainstay.contract.inference_evidence import Evidence
+    from mainstay.contract.inference_things import Spread
 
 REFUSED_SHARE: Final = 0.001  # of clean rows, by a column's rule, at most
 MOST_NEAR: Final = 0.05  # of values never seen, that are near a known one, at most
@@ -44,8 +45,11 @@ class NearRule(NamedTuple):
         return Quality(type="custom", engine=ENGINE, dimension="accuracy", implementation=given)
 
 
-def infer_near_misses(values: pl.Series, evidence: Evidence) -> NearRule | None:
-    """The rule for a column of texts, or None where its values come too close to each other, or too few rows speak."""
+def infer_near_misses(values: pl.Series, evidence: Evidence, spread: Spread | None = None) -> NearRule | None:
+    """The rule for a column of texts, or None where its values come too close to each other, or too few rows speak.
+
+    `spread` says how the values stand in the things that settle them, if these keep coming.
+    """
     if not evidence.values or not is_enough(max(evidence.draws, evidence.values if evidence.distinct == 1 else 0)):
         return None
     if not 1 <= evidence.distinct <= MOST_NEAR_VALUES:
@@ -55,12 +59,13 @@ def infer_near_misses(values: pl.Series, evidence: Evidence) -> NearRule | None:
         return None
     if len(listed) == 1:
         return _constant(listed[0], evidence)
+    unseen = max(evidence.unseen_share, 0.0 if spread is None else spread.unseen_share_upper)
     for share in SHARES:
         if all(len(each) < 1 / share for each in listed):
             return None  # too short for a single edit
         near = _near_each_other(listed, share)
         near_share = min(1.0, poisson_upper(near) / len(listed))
-        refused = evidence.unseen_share * near_share
+        refused = unseen * near_share
         if near_share <= MOST_NEAR and refused <= REFUSED_SHARE:
             words = f"{near} of {len(listed)} values are within {share:.0%} of another, so a new one that is, is a slip"
             return NearRule(tuple(listed), share, round(1 - refused, 4), words)

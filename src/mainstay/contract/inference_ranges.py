@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 FEWEST_EXCESSES: Final = 10
 HEAVIEST_SHAPE: Final = 0.9
 FARTHEST: Final = 1_000.0  # times the span of the sample; a bound beyond means nothing
+MOST_BEYOND: Final = 1e-3  # of later rows, that a bound from earlier ones may refuse
+FEWEST_BEYOND: Final = 2  # rows that are no sign of anything
 SIGNIFICANT: Final = 2  # digits of the span that a bound is rounded to
 ZEROS: Final = 5  # so many values of zero, and none below, make it a floor
 CENTS_DRAWS: Final = 1_000
@@ -67,8 +69,8 @@ def infer_range(values: pl.Series, evidence: Evidence, *, share: float) -> Range
         return Range(_plain(lowest, whole=whole), _plain(highest, whole=whole), sure, words)
     numbers = present.cast(pl.Float64).to_numpy()
     grid = _grid(highest - lowest, whole=whole)
-    above = None if is_rising(present) else upper_bound(numbers, share)
-    below = None if is_rising(-present) else upper_bound(-numbers, share)
+    above = None if is_rising(present) or _moves(numbers, share) else upper_bound(numbers, share)
+    below = None if is_rising(-present) or _moves(-numbers, share) else upper_bound(-numbers, share)
     maximum = None if above is None else _round(above, grid, ROUND_CEILING, whole)
     minimum = None if below is None else _round(-below, grid, ROUND_FLOOR, whole)
     if minimum is not None and minimum < 0 and _never_negative(numbers, values.name):
@@ -100,6 +102,14 @@ def upper_bound(values: Floats, share: float) -> float | None:
     beyond = scale * math.log(times) if shape == 0 else scale / shape * (times**shape - 1)
     bound = max(highest, float(ordered[-tail - 1]) + beyond)
     return bound if math.isfinite(bound) and bound - highest <= FARTHEST * span else None
+
+
+def _moves(values: Floats, share: float) -> bool:
+    """Whether a bound from the earlier half of the rows would have refused some of the later ones."""
+    half = len(values) // 2
+    bound = upper_bound(values[:half], share)
+    beyond = 0 if bound is None else int((values[half:] > bound).sum())
+    return beyond > max(MOST_BEYOND * (len(values) - half), FEWEST_BEYOND)
 
 
 def infer_cents(values: pl.Series, evidence: Evidence) -> float | None:

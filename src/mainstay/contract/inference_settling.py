@@ -33,9 +33,11 @@ if TYPE_CHECKING:
     """The values of a column by number, a row each. In a determinant, -1 where there is no value."""
 
 PARTS: Final = 16  # of the sample, one after the other
+NOT_BESIDE: Final = 2  # parts from one to another
 SHIFTS: Final = 6
 BY_CHANCE: Final = 0.05  # of the contradictions that shifted columns have, at most
 MIXED_SHARE: Final = 0.02  # of a determinant's values, that settle nothing, at most
+CLUMPED_DEVIATIONS: Final = 4.0
 LEAST_ROWS: Final = (1, 2, 3, 5, 10)  # that a determinant's value must have shown before it is believed
 
 _GOLDEN: Final = 0.3819660113  # its multiples keep clear of the periods that data have
@@ -48,6 +50,7 @@ class Weight(NamedTuple):
     wronged: int  # of them, that these would have judged wrongly
     least: int  # rows that a determinant's value must have shown before it is believed
     by_chance: float  # contradictions of the shifted columns, in the mean
+    apart: bool = False  # whether a value is believed only where rows of it stand in parts that are not side by side
 
     @property
     def confidence(self) -> float:
@@ -68,7 +71,7 @@ def weigh_dependency(columns: Sequence[Codes], groups: Codes, codes: Codes, chan
     by_chance = contradicted_by_chance(groups, codes, chance)
     if by_chance is None or not all(_is_needed(place, columns, groups, codes, chance) for place in range(len(columns))):
         return None
-    return Weight(rows, wronged, least, round(by_chance, 1))
+    return Weight(rows, wronged, least, round(by_chance, 1), stands_together(groups))
 
 
 def contradicted_by_chance(groups: Codes, codes: Codes, chance: float) -> float | None:
@@ -125,7 +128,22 @@ def rows_judged(groups: Codes) -> int:
     last = np.full(known.max() + 1, -1, np.int64)
     np.minimum.at(first, known, own)
     np.maximum.at(last, known, own)
-    return int(((own - first[known] >= 2) | (last[known] - own >= 2)).sum())
+    return int(((own - first[known] >= NOT_BESIDE) | (last[known] - own >= NOT_BESIDE)).sum())
+
+
+def stands_together(groups: Codes) -> bool:
+    """Whether rows with one value of the determinant stand side by side more often than in random order.
+
+    Then rows in one place are one witness, whose word has not been tested: a file sorted by aeroplane begins with the
+    aeroplanes of some airlines, and those of others may have other seats.
+    """
+    there = groups[groups >= 0]
+    if not len(there):
+        return False
+    shares = np.bincount(there) / len(there)
+    usual = (len(there) - 1) * float((shares**2).sum())
+    seen = int((there[1:] == there[:-1]).sum())
+    return seen > usual + CLUMPED_DEVIATIONS * math.sqrt(max(1.0, usual))
 
 
 def is_judged_enough(groups: Codes) -> bool:
