@@ -27,7 +27,7 @@ up: $(VENV)/.demo ## the demo's pilot left serving, with a curl that works; Ctrl
 .PHONY: test
 test: $(VENV)/.dev ## every test: the fast ones first, then those that start real processes
 	@echo "-- fast tests"
-	@$(PYTEST) -q -m "not acceptance"
+	@$(PYTEST) -q -m "not acceptance" -n auto --dist loadfile
 	@echo "-- acceptance tests: real processes"
 	@$(PYTEST) -q -m acceptance
 

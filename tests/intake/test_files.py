@@ -232,12 +232,12 @@ def test_where_the_kernel_cannot_copy_it_is_copied_here(
         ("a.parquet", b"PAR1 and then nothing", "not_whole", "before its footer"),
         ("a.parquet", b"PAR1\xff\xff\x00\x00PAR1", "not_whole", "before its footer"),
         ("a.parquet", b"<html>", "file_rejected", "no Parquet file"),
-        ("a.csv.gz", gzip.compress(CSV * 100)[:-9], "not_whole", "ends before its end"),
+        ("a.csv.gz", gzip.compress(CSV * 100, mtime=0)[:-9], "not_whole", "ends before its end"),
         ("a.csv.gz", b"no gzip", "file_rejected", "no gzip file"),
         ("a.csv.zst", b"x", "file_rejected", "compression cannot be read"),
         ("a.txt", CSV, "file_rejected", "declare `format`"),
         ("a.jsonl", b'{"id": 1}\n' * 200, "too_large", "`max_file_bytes`=1000"),
-        ("a.csv.gz", gzip.compress(CSV * 200), "too_large", "unpacked"),
+        ("a.csv.gz", gzip.compress(CSV * 200, mtime=0), "too_large", "unpacked"),
     ],
 )
 def test_a_file_that_cannot_be_taken_is_told_of_once_and_tried_again_when_it_changed(
