@@ -1,8 +1,8 @@
-"""Serves March 2013 out of New York as daily files over HTTP, as real feeds are: late, twice, renamed, in other units.
+"""Serves two months out of New York as daily files over HTTP, as real feeds are: late, twice, renamed, in other units.
 
     python examples/flights/feed.py --port 8399
 
-`GET /departures?since=N` gives the first file that was published after number N, as `{"file": "2013-03-01.json",
+`GET /departures?since=N` gives the first file that was published after number N, as `{"file": "2013-02-01.json",
 "departures": [{...}, ...], "next": M}`; every departure says in `published` the number of its file, and `after=M` asks
 for the one behind. `next` is null with the last. Nothing is published before `POST /begin`. What is wrong with a file
 stands in TROUBLE; `POST /mend/NAME` publishes the file of that trouble once more, as it should have been. `GET /truth`
@@ -25,7 +25,7 @@ from traffic import Departure, departures_of
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-MONTH: Final = 3
+MONTHS: Final = (2, 3)  # of 2013
 KM_PER_MILE: Final = 1.609344
 
 Record = dict[str, Any]
@@ -35,15 +35,15 @@ class Trouble(NamedTuple):
     """One thing that is wrong with a day's file, or with when it comes."""
 
     name: str
-    day: int
+    day: str
     what: str
 
 
-LATE: Final = Trouble("late-file", 5, "the file comes two days after it was due")
-TWICE: Final = Trouble("twice", 9, "the same file comes twice")
-NEW_CARRIER: Final = Trouble("new-carrier", 13, "an airline that nobody has seen")
-RENAMED: Final = Trouble("renamed", 19, "`distance` is called `distance_mi`")
-KILOMETRES: Final = Trouble("kilometres", 25, "distances are in kilometres")
+LATE: Final = Trouble("late-file", "2013-03-05", "the file comes two days after it was due")
+TWICE: Final = Trouble("twice", "2013-03-09", "the same file comes twice")
+NEW_CARRIER: Final = Trouble("new-carrier", "2013-03-13", "an airline that nobody has seen")
+RENAMED: Final = Trouble("renamed", "2013-03-19", "`distance` is called `distance_mi`")
+KILOMETRES: Final = Trouble("kilometres", "2013-03-25", "distances are in kilometres")
 TROUBLE: Final = (LATE, TWICE, NEW_CARRIER, RENAMED, KILOMETRES)
 
 _NEW_AIRLINE: Final = "ZW"  # flew nothing out of New York in 2013
@@ -59,43 +59,40 @@ class Published(NamedTuple):
     records: list[Record]
 
 
-def publish_month() -> list[Published]:
-    """March's files in the order in which they come, with their trouble."""
+def publish() -> list[Published]:
+    """The files in the order in which they come, with their trouble."""
     days = _days()
     order = list(days)
-    order.remove(LATE.day)
-    order.insert(order.index(LATE.day + _LATE_DAYS) + 1, LATE.day)
+    due = order.index(LATE.day)
+    order.insert(due + _LATE_DAYS, order.pop(due))
     order.insert(order.index(TWICE.day) + 1, TWICE.day)
     published = []
     for day in order:
         records = [_troubled(day, i, record) for i, record in enumerate(days[day])]
-        published.append(Published(_name(day), records))
+        published.append(Published(f"{day}.json", records))
     return published
 
 
 def mended(name: str) -> Published:
     """The file of a trouble as it should have been. Raises ValueError when there is no such trouble."""
     (trouble,) = (each for each in TROUBLE if each.name == name)
-    return Published(_name(trouble.day), _days()[trouble.day])
+    return Published(f"{trouble.day}.json", _days()[trouble.day])
 
 
-def _name(day: int) -> str:
-    return f"2013-{MONTH:02}-{day:02}.json"
-
-
-def _days() -> dict[int, list[Record]]:
-    """Every departure as the contract's `flight`, by day as a calendar in New York has it."""
-    days: dict[int, list[Record]] = {}
-    for flight in departures_of(MONTH):
-        days.setdefault(int(flight.key[8:10]), []).append(_record(flight))
-    return days
+def _days() -> dict[str, list[Record]]:
+    """Every departure as the contract's `flight`, by day as a calendar in New York has it, in order."""
+    days: dict[str, list[Record]] = {}
+    for month in MONTHS:
+        for flight in departures_of(month):
+            days.setdefault(flight.key[:10], []).append(_record(flight))
+    return dict(sorted(days.items()))
 
 
 def _record(flight: Departure) -> Record:
     return {"flight": flight.key, "scheduled_at": flight.at.isoformat().replace("+00:00", "Z"), **flight.input}
 
 
-def _troubled(day: int, i: int, record: Record) -> Record:
+def _troubled(day: str, i: int, record: Record) -> Record:
     if day == RENAMED.day:
         return {("distance_mi" if name == "distance" else name): value for name, value in record.items()}
     if day == KILOMETRES.day:
@@ -116,7 +113,7 @@ def truth(files: list[Published]) -> Record:
     flights = {
         record["flight"]: (record["flight"], record["carrier"], record["distance"])
         for name, records in files
-        if name not in {_name(RENAMED.day), _name(KILOMETRES.day)}
+        if name not in {f"{RENAMED.day}.json", f"{KILOMETRES.day}.json"}
         for record in records
     }
     for each in (RENAMED, KILOMETRES):
@@ -135,10 +132,10 @@ class Feed:
         self._lock = Lock()
 
     def begin(self) -> None:
-        """Publish the month."""
-        month = publish_month()
+        """Publish the months."""
+        files = publish()
         with self._lock:
-            self._files = month
+            self._files = files
 
     def truth(self) -> Record:
         """What a table of all that is published must hold."""
@@ -215,7 +212,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Serve March's flights as daily files, with trouble.")
+    parser = argparse.ArgumentParser(description="Serve flights as daily files, with trouble.")
     parser.add_argument("--port", type=int, default=8399)
     with Server(parser.parse_args().port) as server:
         print(json.dumps({"ready": server.server_address[1]}), flush=True)

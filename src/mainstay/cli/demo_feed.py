@@ -1,4 +1,4 @@
-"""The demo's fourth act: March comes as daily files from a local server, with all that goes wrong with such feeds."""
+"""The demo's fourth act: two months come as daily files from a local server, with all that goes wrong with such feeds."""
 
 from __future__ import annotations
 
@@ -87,9 +87,9 @@ def _replace(path: Path, old: str, new: str) -> None:
 
 
 def play_feed(scene: Scene, feed: Feed) -> None:
-    """March comes in: what is late, twice, new, renamed and in kilometres, and what becomes of each."""
+    """February and March come in: what is late, twice, new, renamed and in kilometres, and what becomes of each."""
     story = scene.story
-    story.title("March, as the daily files of a feed with trouble")
+    story.title("February and March, as the daily files of a feed with trouble")
     feed.post("/begin")
     facts: dict[str, Any] = {"held": []}
     story.facts["feed"] = facts
@@ -188,8 +188,8 @@ def _compare(scene: Scene, feed: Feed) -> None:
     still_open = Quarantine(lake, CAPABILITY, SOURCE).open_rows()
     late = rows.select(pl.col(LATE).is_not_null().sum()).item()
     story.facts["feed"] |= {"rows": rows.height, "truth": truth, "same": same, "open": still_open, "late": late}
-    story.say(f"{rows.height:,} flights of March in the table: {'each' if same else 'NOT each'} exactly once, and true")
-    story.expect(same, f"the {truth['flights']:,} flights of March, each once, as they were")
+    story.say(f"{rows.height:,} flights of both months in the table: {'each' if same else 'NOT each'} exactly once, and true")
+    story.expect(same, f"the {truth['flights']:,} flights of both months, each once, as they were")
     story.expect(still_open == 0, f"nothing is left in quarantine, found {still_open:,} rows")
 
 
