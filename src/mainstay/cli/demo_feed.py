@@ -1,4 +1,4 @@
-"""The demo's fourth act: two months come as daily files from a local server, with all that goes wrong with such feeds."""
+"""The demo's fourth act: two months come as daily files from a local server, with all that goes wrong with feeds."""
 
 from __future__ import annotations
 
@@ -188,7 +188,8 @@ def _compare(scene: Scene, feed: Feed) -> None:
     still_open = Quarantine(lake, CAPABILITY, SOURCE).open_rows()
     late = rows.select(pl.col(LATE).is_not_null().sum()).item()
     story.facts["feed"] |= {"rows": rows.height, "truth": truth, "same": same, "open": still_open, "late": late}
-    story.say(f"{rows.height:,} flights of both months in the table: {'each' if same else 'NOT each'} exactly once, and true")
+    each = "each" if same else "NOT each"
+    story.say(f"{rows.height:,} flights of both months in the table: {each} exactly once, and true")
     story.expect(same, f"the {truth['flights']:,} flights of both months, each once, as they were")
     story.expect(still_open == 0, f"nothing is left in quarantine, found {still_open:,} rows")
 
