@@ -118,6 +118,19 @@ def test_bad_cells_are_given_as_records(tmp_path: Path) -> None:
     assert piece.records() == [{"id": -1, "note": "abcd"}, None, None, {"note": "n"}]
 
 
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_a_record_without_any_value_is_told_what_it_lacks(tmp_path: Path, kind: FileKind) -> None:
+    path = tmp_path / f"t.{kind}"
+    if kind == "parquet":
+        pl.DataFrame({"id": [None], "note": [None]}, schema={"id": pl.Int64, "note": pl.String}).write_parquet(path)
+    else:
+        path.write_bytes(b"id,note\n,\n" if kind == "csv" else b"{}\n")
+    (piece,) = sift(kind, path, DECLARED)
+    assert piece.records() == [{}]
+    ((found,),) = piece.explain([0])
+    assert (found.field, found.rule) == ("id", "primary-key")
+
+
 @pytest.mark.parametrize(
     ("kind", "content"), [("csv", b"a;b\n1;2\n"), ("csv", b""), ("jsonl", b"<p>\n</p>\n"), ("parquet", b"PAR1")]
 )

@@ -168,11 +168,13 @@ def _kept(members: Mapping[str, msgspec.Raw], known: frozenset[str]) -> dict[str
 
 def _members(line: bytes) -> dict[str, msgspec.Raw] | None:
     """The members of an object as they are written, or None where a line holds none."""
+    if len(line) > MAX_LINE_BYTES:
+        return None  # only its beginning was read
     try:
-        members: dict[str, msgspec.Raw] = _decode_members(line) if len(line) <= MAX_LINE_BYTES else {}
+        members: dict[str, msgspec.Raw] = _decode_members(line)
     except NOT_READ:
         return None
-    return members or None
+    return members
 
 
 def _value(record: Any, part: Part) -> Any:
