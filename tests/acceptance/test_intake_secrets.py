@@ -1,4 +1,4 @@
-"""Secrets of sources, after every kind of source has failed and has worked: they are in nothing that is kept or told."""
+"""Secrets of sources of every kind that failed and that worked: they are in nothing that is kept or told."""
 
 from __future__ import annotations
 
