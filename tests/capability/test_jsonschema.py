@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import re
+import subprocess
 import sys
 from functools import cache
 from pathlib import Path
@@ -61,6 +63,16 @@ def test_the_published_schema_is_that_of_the_types_and_of_the_reference() -> Non
         "write it again: PYTHONPATH=tests python tests/capability/test_jsonschema.py"
     )
     jsonschema.Draft202012Validator.check_schema(validator().schema)
+
+
+def test_the_schema_does_not_hang_on_what_the_process_did_before() -> None:
+    given = "from typing import Annotated; from msgspec import Meta; "
+    given += "kept = [Annotated[float, Meta(**{low: 0.0}, le=1.0)] for low in ('ge', 'gt')]; "
+    given += "import capability.test_jsonschema as test; "
+    given += "test.test_the_published_schema_is_that_of_the_types_and_of_the_reference()"
+    paths = os.pathsep.join([str(REPOSITORY / "src"), str(REPOSITORY / "tests")])
+    environment = {**os.environ, "PYTHONPATH": paths}
+    subprocess.run([sys.executable, "-c", given], check=True, env=environment, capture_output=True)
 
 
 def test_every_key_is_described(capsysbinary: pytest.CaptureFixture[bytes]) -> None:

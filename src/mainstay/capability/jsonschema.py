@@ -28,6 +28,7 @@ _KINDS: Final = tuple(kind for kinds in NEEDED_BY.values() for kind in kinds)  #
 _LISTS: Final = frozenset(
     {"features", "trusted_types", "rule", "one_of", "key"}
 )  # where an empty one is as good as none
+_BOUNDS: Final = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
 _NULL: Final = {"type": "null"}
 
 
@@ -90,9 +91,16 @@ def _structs(kind: inspect.Type, path: str) -> Iterator[tuple[inspect.StructType
 
 
 def _adapted(schema: Any) -> Any:
-    """In the regular expressions of JSON Schema, `$` is the end of the text."""
+    """In the regular expressions of JSON Schema, `$` is the end of the text; and a bound is written in one way.
+
+    `typing` gives the type that it made last for `Meta(le=1)` to whoever asks for `Meta(le=1.0)`, and the other way
+    round: as which of the two a bound comes hangs on what the process did before.
+    """
     if isinstance(schema, dict):
         made = {key: _adapted(value) for key, value in schema.items()}
+        for bound in _BOUNDS:
+            if isinstance(made.get(bound), float) and made[bound].is_integer():
+                made[bound] = int(made[bound])
         if isinstance(made.get("pattern"), str):
             made["pattern"] = made["pattern"].replace(r"\Z", "$")
         return made
