@@ -16,7 +16,8 @@ _BELOW_KNOW: Final = GROUND | {"contract", "ledger", "lake", "lineage", "capabil
 _KNOW: Final = frozenset({"catalog", "runtime", "authority", "privacy"})
 _BELOW_ACT: Final = _BELOW_KNOW | _KNOW
 _BELOW_WATCH: Final = _BELOW_ACT | {"decision", "intake"}
-_BELOW_FACE: Final = _BELOW_WATCH | {"monitoring", ROOT}
+_BELOW_STEER: Final = _BELOW_WATCH | {"monitoring", "state"}
+_BELOW_FACE: Final = _BELOW_STEER | {ROOT}
 
 # A value is a package, or one module of it. Every package may import itself; the ground may import the ground.
 MAY_IMPORT: Final[dict[str, frozenset[str]]] = {
@@ -34,11 +35,14 @@ MAY_IMPORT: Final[dict[str, frozenset[str]]] = {
     "decision": _BELOW_ACT,
     "intake": _BELOW_ACT,
     "batch": _BELOW_WATCH,
-    "monitoring": _BELOW_WATCH,
+    "state": GROUND,
+    "monitoring": _BELOW_WATCH | {"state"},
+    "rollout": _BELOW_STEER,
+    "retraining": _BELOW_STEER | {"rollout"},
     "server": _BELOW_FACE,
     "client": _BELOW_FACE,
     "embedded": _BELOW_FACE | {"server", "client"},
-    "cli": _BELOW_FACE | {"batch", "server", "client"},
+    "cli": _BELOW_FACE | {"batch", "rollout", "retraining", "server", "client"},
 }
 
 # What answers calls: it must neither load nor need what only training, registering or steering needs.
@@ -46,6 +50,6 @@ DATA_PLANE: Final = ("decision", "runtime", "server")
 NEVER_IN_THE_DATA_PLANE: Final = frozenset(
     {
         *("duckdb", "lightgbm", "onnx", "onnxmltools", "pandas", "polars", "pyarrow", "skl2onnx", "sklearn", "skops"),
-        *("deltalake", "obstore", "ray", "sqlalchemy", "sqlite3", "xgboost"),
+        *("dbos", "deltalake", "obstore", "ray", "scipy", "sqlalchemy", "sqlite3", "xgboost"),
     }
 )
