@@ -7,6 +7,7 @@ and which known key an unknown one resembles.
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 from msgspec import inspect
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _FAILED: Final = object()  # a problem has been told
+_type_info: Final = cache(inspect.type_info)  # which takes longer than the reading of a document
 _NUMBERS = (inspect.IntType, inspect.FloatType)
 _LISTS = (inspect.VarTupleType, inspect.ListType)
 
@@ -40,7 +42,7 @@ def read_struct(
     """
     reader = _Reader(document.file, problems, checks or {}, null_is_absent)
     before = len(problems.found)
-    made = reader.read(document.root, inspect.type_info(kind), "")
+    made = reader.read(document.root, _type_info(kind), "")  # type: ignore[arg-type]  # every type is hashable
     return None if made is _FAILED or len(problems.found) > before else made
 
 

@@ -103,7 +103,7 @@ def test_the_examples_of_the_reference_are_accepted() -> None:
     blocks = re.findall(r"^```yaml\n(.*?)^```", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
     whole, *more = map(yaml.safe_load, blocks)
     assert told(whole) == []
-    assert [told(whole | each) for each in more] == [[], []]
+    assert [told(whole | each) for each in more] == [[], [], []]
 
 
 # Declarations of each kind that a folder loads with, to be changed in one place.
@@ -188,9 +188,42 @@ LIVE = PLAIN | {
     ],
     "batches": [{"name": "nightly", "source": "months", "key": "carrier"}],
 }
-DECLARATIONS: tuple[dict[str, Any], ...] = (PLAIN, RICH, CALLED, AWAY, PICKLED, LIVE)
+KEPT = LIVE | {
+    "monitoring": {
+        "time": "at",
+        "window_hours": 6,
+        "step_hours": 0.5,
+        "segments": ["carrier", "delay"],
+        "ignore": ["at"],
+        "labels": {"kind": "binary", "truth": "late", "prediction": "late", "score": "probability", "positive": True},
+        "metrics": [{"name": "roc_auc", "at_least": 0.9}, {"name": "precision", "at_least": 0.5, "at_most": 1}],
+        "business": [{"name": "missed", "expression": "if(outcome.late and not output.late, 1, 0)", "at_most": 0.1}],
+    },
+    "service_levels": {"latency_ms": 50, "latency_share": 0.95, "cost_per_decision": 0.1},
+    "cost": {"per_second": 0.2},
+    "rollout": {
+        "canary": {"steps": [10, 50], "min_labels": 100, "guards": {"quality": 0.02, "cost": 0.01}},
+        "required": ["shadow"],
+        "four_eyes": ["production", "canary"],
+    },
+    "retraining": {
+        "train": "predict.py:train",
+        "table": "intake/late-arrival/months",
+        "time": "at",
+        "metric": "roc_auc",
+        "files": ["notes.txt"],
+    },
+}
+CLASSED = PLAIN | {
+    "monitoring": {
+        "labels": {"kind": "classes", "truth": "late", "prediction": "late"},
+        "metrics": [{"name": "accuracy", "at_least": 0.9}],
+    },
+}
+DECLARATIONS: tuple[dict[str, Any], ...] = (PLAIN, RICH, CALLED, AWAY, PICKLED, LIVE, KEPT, CLASSED)
 VALUES: tuple[Any, ...] = (
     *(None, True, False, 0, 1, -1, 0.5, 1.0, 10**9, "", "x", "delay", "late", "python", "onnx", "remote", "isolated"),
+    *("binary", "classes", "ranking", "accuracy", "ndcg", "mae", "bias", {"name": "ndcg", "top": 5}, ["shadow"], -0.5),
     *("tensor", "label", "previous", "a/../b", "/x", "predict.py:predict", [], {}, ["delay"], ["delay", "delay"], [{}]),
     *({"take": "tensor"}, {"x": 1}, {"url": "http://x", "model": "m"}, {"person": True}, [{"person": True}]),
     *(
@@ -220,7 +253,9 @@ def loads_as(folder: Path, declared: object) -> bool:
     return loads(folder)
 
 
-@pytest.mark.parametrize("declared", DECLARATIONS, ids=["plain", "rich", "python", "remote", "sklearn", "live"])
+@pytest.mark.parametrize(
+    "declared", DECLARATIONS, ids=["plain", "rich", "python", "remote", "sklearn", "live", "kept", "classes"]
+)
 def test_what_is_to_be_changed_loads_and_is_accepted_unchanged(declared: dict[str, Any], folder: Path) -> None:
     assert loads_as(folder, declared)
     assert told(declared) == []
@@ -239,7 +274,9 @@ KEYS = (
     *("at", "of_class", "missing", "equals", "one_of", "above", "person", "constant", "rule", "version", "positive"),
     *("label", "outcome", "extra", "", "then", "field", "rest", "sql", "files", "push", "cursor", "key", "late"),
     *("cursor_parameter", "pages", "auth", "path", "parameter", "first", "style", "delimiter", "format", "bearer"),
-    *("api_key", "variable", "event_time", "repeated", "allowed_lateness_seconds", "object"),
+    *("api_key", "variable", "event_time", "repeated", "allowed_lateness_seconds", "object", "labels", "metrics"),
+    *("score", "prediction", "top", "at_least", "at_most", "quality", "guards", "latency_share", "latency_ms", "table"),
+    *("time", "per_decision", "min_labels", "cost_per_decision", "segments", "name"),
 )
 
 
@@ -339,6 +376,35 @@ def broken(declared: dict[str, Any], where: str, value: Any) -> dict[str, Any]:
         (LIVE, "sources.4.rest.pages.style", "offset"),
         (LIVE, "sources.4.rest.url", "ftp://example.com"),
         (LIVE, "batches.0.source", None),
+        (KEPT, "objects.outcome", None),
+        (KEPT, "monitoring.labels", None),
+        (KEPT, "monitoring.labels.score", None),
+        (KEPT, "monitoring.labels.kind", "number"),
+        (KEPT, "monitoring.labels.prediction", None),
+        (KEPT, "monitoring.metrics.0.name", "mae"),
+        (KEPT, "monitoring.metrics.0.at_least", 92),
+        (KEPT, "monitoring.metrics.0.top", 5),
+        (KEPT, "monitoring.segments", ["carrier", "carrier"]),
+        (KEPT, "monitoring.segments", ["carrier"] * 17),
+        (KEPT, "service_levels.latency_ms", None),
+        (KEPT, "cost", {"currency": "EUR"}),
+        (KEPT, "rollout.canary.steps", [10, 10]),
+        (KEPT, "rollout.canary.steps", []),
+        (KEPT, "rollout.required", ["shadow", "shadow"]),
+        (KEPT, "retraining.time", None),
+        (KEPT, "retraining.table", None),
+        (KEPT, "retraining.files", ["notes.txt", "notes.txt"]),
+        (CLASSED, "monitoring.labels.prediction", None),
+        (CLASSED, "monitoring.labels.score", "probability"),
+        (CLASSED, "monitoring.labels.positive", True),
+        (CLASSED, "monitoring.metrics.0.name", "roc_auc"),
+        (CLASSED, "monitoring.labels", None),
+        (PLAIN, "rollout", {"canary": {"min_labels": 1}}),
+        (PLAIN, "rollout", {"canary": {"guards": {"quality": 0.01}}}),
+        (PLAIN, "rollout", {"canary": {"guards": {"cost": 0.01}}}),
+        (PLAIN, "service_levels", {"cost_per_decision": 1}),
+        (PLAIN, "retraining", {"train": "predict.py:train"}),
+        (AWAY, "retraining", {"train": "predict.py:train"}),
     ],
 )
 def test_what_editors_should_mark_is_refused_by_the_schema_and_when_it_is_read(

@@ -55,11 +55,12 @@ def takes(kind: inspect.Type) -> str:
     if isinstance(kind, inspect.UnionType):
         return " or ".join(takes(member) for member in kind.types if not isinstance(member, inspect.NoneType))
     words, plain = expectation(kind), bare(kind)
-    limits = bounds(plain)
+    limits = "" if isinstance(plain, inspect.VarTupleType) else bounds(plain)
     unit = " characters" if isinstance(plain, inspect.StrType) else ""
     words = f"{words}, {limits}{unit}" if limits else words
     if isinstance(plain, inspect.VarTupleType):
-        return f"a list of {takes(plain.item_type)}"
+        many = f", {bounds(plain)} of them" if bounds(plain) else ""
+        return f"a list of {takes(plain.item_type)}{many}"
     if isinstance(plain, inspect.DictType):
         return f"a mapping from {takes(plain.key_type)}, to {takes(plain.value_type)}"
     return words
@@ -73,6 +74,8 @@ def default(field: inspect.Field) -> str:
         return "none"
     if isinstance(value, msgspec.Struct):
         return "its defaults"
+    if isinstance(value, tuple):
+        return f"`[{', '.join(f'{each:g}' for each in value)}]`"
     return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
 
 
@@ -91,13 +94,14 @@ def test_the_reference_explains_every_rule() -> None:
 
 def test_the_examples_load(tmp_path: Path) -> None:
     blocks = re.findall(r"^```yaml\n(.*?)^```", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
-    whole, live, in_trouble = map(yaml.safe_load, blocks)
+    whole, live, kept, in_trouble = map(yaml.safe_load, blocks)
     contract = EXAMPLE / "contract.odcs.yaml"
-    for path in ("model/late-arrival.skops", "tests/samples.jsonl", "tests/reference.jsonl", "authority.cedar"):
+    named = ("model/late-arrival.skops", "tests/samples.jsonl", "tests/reference.jsonl")
+    for path in (*named, "authority.cedar", "train.py"):
         (tmp_path / path).parent.mkdir(exist_ok=True)
         (tmp_path / path).touch()
     (tmp_path / "contract.odcs.yaml").write_bytes(contract.read_bytes())
-    for example in (whole, whole | live, whole | in_trouble):
+    for example in (whole, whole | live, whole | live | kept, whole | in_trouble):
         (tmp_path / "capability.yaml").write_text(yaml.safe_dump(example))
         assert load_capability(tmp_path).capability.name == "late-arrival"
     assert {"when", "fallback", "breaker", "limits"} <= in_trouble.keys()

@@ -146,6 +146,7 @@ def test_without_a_label_it_is_said_that_the_features_may_hold_it(tmp_path: Path
     drafted = drafts.make(tmp_path, data=data)
     assert drafted.pilot.matched.features_by.endswith("see that what the model predicts is not among them")
     assert "outcome" not in declared(drafted)["objects"]
+    assert "monitoring" not in declared(drafted)
     assert "label" not in declared(drafted)["reference"]
 
 
@@ -291,6 +292,8 @@ def test_a_pipeline_says_which_columns_are_text_and_a_linear_model_takes_no_gap(
     assert "1 of 400 rows lack what is required, and would be refused" in drafted.pilot.notes
     assert drafted.pilot.matched.unused == ("c", "more")
     assert declared(drafted)["reference"]["label"] == "above"
+    labels = {"kind": "classes", "truth": "above", "prediction": "label"}
+    assert declared(drafted)["monitoring"] == {"labels": labels}
     drafts.answer(drafted.questions, positive="up")
     assert register(drafted.folder, tmp_path / "versions", trust_pickle="made by this test").manifest.classes == (
         "down", "up",
@@ -325,6 +328,8 @@ def test_a_regression_answers_a_value_and_its_label_is_any_number(tmp_path: Path
     )
     assert drafted.pilot.task == "regression"
     assert declared(drafted)["output"] == {"value": {"take": "value"}}
+    labels = {"kind": "number", "truth": "c", "prediction": "value"}
+    assert declared(drafted)["monitoring"] == {"labels": labels}
     assert properties(drafted, 2)["c"]["logicalType"] == "number"
     assert "logicalTypeOptions" not in properties(drafted, 2)["c"]
     drafts.answer(drafted.questions, value=0.0)

@@ -6,6 +6,7 @@ on two numbers has no words in a schema.
 
 from __future__ import annotations
 
+import math
 import re
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
@@ -14,6 +15,8 @@ import msgspec
 from msgspec import inspect
 
 from mainstay.capability.checks import ALLOWED_WITH, NEEDED_BY, NEVER_ISOLATED, STATED, TENSOR_KEYS
+from mainstay.capability.keeping import METRICS, OF_A_CLASS_SAID, RANGES
+from mainstay.capability.keeping_checks import COSTS, NEEDED_BY_LABELS, NEVER_COMPARED, NEVER_RETRAINED, ONLY_OF_LABELS
 from mainstay.capability.ladder import RUNGS, TESTS
 from mainstay.capability.source_checks import ASKED, AUTHS, DELIMITED, KEYED, KINDS, PAGE_KEYS, SECRETS, TIMED
 from mainstay.capability.types import FILE_NAME, Capability
@@ -26,7 +29,7 @@ ID: Final = "urn:mainstay:schema:capability:v1"
 
 _KINDS: Final = tuple(kind for kinds in NEEDED_BY.values() for kind in kinds)  # each needs one key
 _LISTS: Final = frozenset(
-    {"features", "trusted_types", "rule", "one_of", "key"}
+    {"features", "trusted_types", "rule", "one_of", "key", "metrics"}
 )  # where an empty one is as good as none
 _BOUNDS: Final = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
 _NULL: Final = {"type": "null"}
@@ -125,7 +128,7 @@ def _not_given(keys: Iterable[str]) -> dict[str, Any]:
 
 
 def _where(key: str, values: Iterable[Any], then: dict[str, Any]) -> dict[str, Any]:
-    return {"if": {"required": [key], "properties": {key: {"enum": [*values]}}}, "then": then}
+    return {"if": _where_is(key, values), "then": then}
 
 
 def _model_rules() -> Iterator[dict[str, Any]]:
@@ -153,6 +156,31 @@ def _capability_rules() -> Iterator[dict[str, Any]]:
     for key, below in (("promise", "positive"), ("reference", "label")):
         needs = {"type": "object", **_given(below)}
         yield {"if": {"required": [key], "properties": {key: needs}}, "then": outcome}
+
+    yield from _keeping_rules()
+
+
+def _keeping_rules() -> Iterator[dict[str, Any]]:
+    """What being kept in production needs elsewhere in the declaration."""
+    labels = _at("monitoring", _given("labels"))
+    yield {"if": labels, "then": _at("objects", _given("outcome"))}
+    compared = {"properties": {"kind": {"not": {"enum": [*NEVER_COMPARED]}}}}
+    yield {
+        "if": _given("retraining"),
+        "then": _at("monitoring", {**_given("labels"), "allOf": [_at("labels", compared)]}),
+    }
+    yield _where_model(NEVER_RETRAINED, _not_given(["retraining"]))
+    canary = _at("rollout", _at("canary", _at("guards", _given("quality"))))
+    counted = _at("rollout", _at("canary", _at("min_labels", {"minimum": 1}, kind="integer")))
+    yield {"if": {"anyOf": [canary, counted]}, "then": labels}
+    costs = {"anyOf": [_at(name, {"exclusiveMinimum": 0}, kind="number") for name in COSTS]}
+    guarded = _at("rollout", _at("canary", _at("guards", _given("cost"))))
+    yield {"if": {"anyOf": [guarded, _at("service_levels", _given("cost_per_decision"))]}, "then": _at("cost", costs)}
+
+
+def _at(key: str, what: dict[str, Any], kind: str = "object") -> dict[str, Any]:
+    """The key is there, of this type, and is so."""
+    return {"required": [key], "properties": {key: {"type": kind, **what}}}
 
 
 def _model_of(kinds: Iterable[str]) -> dict[str, Any]:
@@ -225,6 +253,69 @@ def _secret_rules() -> Iterator[dict[str, Any]]:
     yield _one_of(SECRETS)
 
 
+def _monitoring_rules() -> Iterator[dict[str, Any]]:
+    """Metrics are those of the kind of label, and each property is named once."""
+    yield {"properties": {"segments": {"uniqueItems": True}, "ignore": {"uniqueItems": True}}}
+    yield {"if": _given("metrics"), "then": _given("labels")}
+    for kind, names in METRICS.items():
+        labels = {"labels": {"type": "object", **_where_is("kind", [kind])}}
+        metrics = {"items": {"properties": {"name": {"enum": [*names]}}}}
+        yield {"if": {"required": ["labels"], "properties": labels}, "then": {"properties": {"metrics": metrics}}}
+    said = {"type": "array", "contains": {"type": "object", **_where_is("name", OF_A_CLASS_SAID)}}
+    of_a_class = {"required": ["metrics", "labels"], "properties": {"metrics": said, "labels": {"type": "object"}}}
+    yield {"if": of_a_class, "then": _at("labels", _given("prediction"))}
+
+
+def _label_rules() -> Iterator[dict[str, Any]]:
+    """Labels have the keys of their kind."""
+    for key, needing in NEEDED_BY_LABELS.items():
+        yield _where("kind", needing, _given(key))
+    for key, having in ONLY_OF_LABELS.items():
+        yield _where("kind", [kind for kind in METRICS if kind not in having], _not_given([key]))
+
+
+def _metric_rules() -> Iterator[dict[str, Any]]:
+    """A metric is held against what it can be."""
+    others = [name for kind, names in METRICS.items() if kind != "ranking" for name in names]
+    yield _where("name", dict.fromkeys(others), {"not": {"required": ["top"]}})
+    for low, high in dict.fromkeys([(0.0, 1.0), *RANGES.values()]):
+        names = [name for name in _metric_names() if RANGES.get(name, (0.0, 1.0)) == (low, high)]
+        bound = {"minimum": low} if math.isfinite(low) else {}
+        bound |= {"maximum": high} if math.isfinite(high) else {}
+        if bound:
+            yield _where("name", names, {"properties": {"at_least": bound, "at_most": bound}})
+
+
+def _metric_names() -> Iterable[str]:
+    return dict.fromkeys(name for names in METRICS.values() for name in names)
+
+
+def _level_rules() -> Iterator[dict[str, Any]]:
+    """A share of the calls is answered within some time."""
+    yield {"if": {"required": ["latency_share"]}, "then": _given("latency_ms")}
+
+
+def _rollout_rules() -> Iterator[dict[str, Any]]:
+    """Each stage is named once."""
+    yield {"properties": {"required": {"uniqueItems": True}, "four_eyes": {"uniqueItems": True}}}
+
+
+def _canary_rules() -> Iterator[dict[str, Any]]:
+    """Steps ascend."""
+    yield {"properties": {"steps": {"uniqueItems": True}}}
+
+
+def _retraining_rules() -> Iterator[dict[str, Any]]:
+    """A table has a column that orders it, and each file is named once."""
+    yield {"properties": {"files": {"uniqueItems": True}}}
+    yield {"if": _given("table"), "then": _given("time")}
+    yield {"if": _given("time"), "then": _given("table")}
+
+
+def _where_is(key: str, values: Iterable[Any]) -> dict[str, Any]:
+    return {"required": [key], "properties": {key: {"enum": [*values]}}}
+
+
 def _one_of(keys: Iterable[str]) -> dict[str, Any]:
     """Exactly one of the keys is given."""
     return {"oneOf": [_given(name) for name in keys]}
@@ -241,4 +332,11 @@ _RULES: Final = {
     "Files": _files_rules,
     "RestAuth": _auth_rules,
     "Secret": _secret_rules,
+    "Monitoring": _monitoring_rules,
+    "Labels": _label_rules,
+    "Metric": _metric_rules,
+    "ServiceLevels": _level_rules,
+    "Rollout": _rollout_rules,
+    "CanaryStage": _canary_rules,
+    "Retraining": _retraining_rules,
 }

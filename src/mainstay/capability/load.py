@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from mainstay.capability import checks
 from mainstay.capability.checks import one_of
+from mainstay.capability.keeping_checks import check_keeping, check_keeping_objects
 from mainstay.capability.ladder import check_conditions, check_outputs, check_rungs
 from mainstay.capability.source_checks import check_source_objects, check_sources
 from mainstay.capability.types import CONTRACT_NAME, FILE_NAME, Capability
@@ -69,6 +70,7 @@ def load_capability(folder: Path) -> Declared:
         checks.check_keys(place, capability)
         check_rungs(place.at("fallback"), capability.fallback)
         check_sources(place, capability)
+        check_keeping(place, capability)
         if contract is not None:
             declared = _compare(folder, place, capability, contract, authority)
     problems.raise_any()
@@ -133,14 +135,20 @@ def _check_files(folder: Path, place: Place, capability: Capability) -> None:
     if model.file is not None:
         _check_file(folder, model.file, MAX_MODEL_BYTES, place.at("model", "file"))
     if model.call is not None:
-        code = model.call.rpartition(":")[0]
-        if any(part.startswith(".") or part == "__pycache__" for part in PurePosixPath(code).parts):
-            place.add("a file that is kept in a version; those in hidden directories are not", code, "model", "call")
-        else:
-            _check_file(folder, code, MAX_CODE_BYTES, place.at("model", "call"))
+        _check_code(folder, model.call, place.at("model", "call"))
+    if capability.retraining is not None:
+        _check_code(folder, capability.retraining.train, place.at("retraining", "train"))
     _check_file(folder, capability.samples, MAX_SAMPLES_BYTES, place.at("samples"))
     if reference is not None:
         _check_file(folder, reference.file, MAX_SAMPLES_BYTES, place.at("reference", "file"))
+
+
+def _check_code(folder: Path, entry_point: str, place: Place) -> None:
+    code = entry_point.rpartition(":")[0]
+    if any(part.startswith(".") or part == "__pycache__" for part in PurePosixPath(code).parts):
+        place.add("a file that is kept in a version; those in hidden directories are not", code)
+    else:
+        _check_file(folder, code, MAX_CODE_BYTES, place)
 
 
 def _check_file(folder: Path, name: str, max_bytes: int, place: Place) -> None:
@@ -186,6 +194,7 @@ def _compare(
         checks.check_output(place, capability, given)
     checks.check_outcome(place, capability, given, later)
     check_source_objects(place, capability, read.objects)
+    check_keeping_objects(place, capability, read.objects, taken=taken, given=given, later=later)
     described = [each for each in (taken, given, later) if each is not None]
     if len(described) == 2 + (named.outcome is not None):
         checks.check_protect(place, capability, described)

@@ -6,6 +6,13 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
 
+from mainstay.capability.keeping import (
+    Cost,
+    Monitoring,
+    Retraining,
+    Rollout,
+    ServiceLevels,
+)
 from mainstay.capability.sources import ScheduledBatch, Source  # noqa: TC001 - msgspec reads the types of a struct
 from mainstay.capability.words import (  # noqa: TC001 - the same
     Classification,
@@ -206,3 +213,8 @@ class Capability(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     promise: Promise = Promise()
     sources: tuple[Source, ...] = ()
     batches: tuple[ScheduledBatch, ...] = ()
+    monitoring: Monitoring = Monitoring()
+    service_levels: ServiceLevels = ServiceLevels()
+    cost: Cost = Cost()
+    rollout: Rollout = Rollout()
+    retraining: Retraining | None = None

@@ -42,6 +42,13 @@ SnapshotName: TypeAlias = Annotated[
         description="1 to 128 lower-case letters, digits, dashes and underscores, a letter or digit first",
     ),
 ]
+TableName: TypeAlias = Annotated[
+    str,
+    Meta(
+        pattern=r"^[a-z0-9][a-z0-9_-]{0,127}(/[a-z0-9][a-z0-9_-]{0,127}){0,3}\Z",
+        description="the name of a table of the lake, such as `intake/late-arrival/departures`",
+    ),
+]
 PREVIOUS = "previous"
 VersionName: TypeAlias = Annotated[
     str,

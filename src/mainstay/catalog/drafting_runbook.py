@@ -51,6 +51,58 @@ More decisions arrive than the model can take in time. Serve with more workers:
 $ mainstay up --workers 4
 ```
 
+### There are no metrics
+
+Prometheus gets nothing. Does anything run, and may its key still `read`?
+
+```console
+$ mainstay status
+$ mainstay key list
+```
+
+### An error budget burns
+
+Calls get no answer, more than `service_levels` in `capability.yaml` allows. The reasons say why: a
+model that fails and a ladder without an answer, or a capability that is overloaded. Go back if it
+began with a release:
+
+```console
+$ mainstay status
+$ mainstay history {name}
+$ mainstay rollback {name} --reason "calls get no answer"
+```
+
+### Answers are slow
+
+More calls than `service_levels` allows take longer than it says. Is the machine busy with something
+else, the model larger than before, the disk slow (`mainstay_ledger_sync_seconds_total`)? Serve with
+more workers, or go back if it began with a release:
+
+```console
+$ mainstay up --workers 4
+$ mainstay rollback {name} --reason "answers are slow"
+```
+
+### Nobody calls
+
+Ask a caller before you look here: do calls leave there, and what comes back? A key that expired or
+was revoked gives 401.
+
+```console
+$ mainstay status
+$ mainstay key list
+```
+
+### Decisions cost too much
+
+Time and reviews cost what `cost` in `capability.yaml` says. Look which of the two has grown: how
+many wait for a person, and how long calls take.
+
+```console
+$ mainstay status
+$ mainstay review list
+```
+
 ### Many answers by fallback
 
 The reasons are `deadline_exceeded`, `model_error`, `model_crashed`, `model_unavailable` or `output_invalid`.
@@ -72,6 +124,41 @@ let it go on:
 ```console
 $ mainstay status
 $ mainstay intake status
+```
+
+### A source is late or fails
+
+Nothing came of it for longer than declared, or its last runs failed. What it says, and what waits:
+
+```console
+$ mainstay intake status {name}
+```
+
+### Rows go into quarantine
+
+Rows of a source break the contract; when too many do, the source is held. See what is wrong with
+them, and tell who owns the source:
+
+```console
+$ mainstay quarantine list {name}
+```
+
+### The tables are behind
+
+Decisions go on; what watches them sees nothing new. The process that exports to the tables is down,
+or their storage does not take what it writes. The line `lake` says which:
+
+```console
+$ mainstay status
+```
+
+### A shadow drops decisions
+
+The version that is tried in the shadow is slower than calls come. Callers notice nothing; what is
+compared is a part of the decisions, and it takes longer until there are enough.
+
+```console
+$ mainstay history {name}
 ```
 
 ### Many refusals: `contract_violation`

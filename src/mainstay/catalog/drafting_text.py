@@ -90,6 +90,7 @@ def write_declaration(pilot: Pilot) -> bytes:
         **_reference(pilot, comments),
         "deadline_ms": "TODO: within how many milliseconds does the caller need the answer? 1000 is usual.",
         "fallback": [{"constant": _fallback(pilot)}],
+        **_labels(pilot, comments),
     }
     comments["fallback"] = (
         "What is answered when the model has no answer: always this, until there is something better, such as a rule "
@@ -153,6 +154,24 @@ def _reference(pilot: Pilot, comments: dict[str, str]) -> dict[str, Any]:
         "on these rows, its confidence will look better here than it is. Rows it has not seen are better."
     )
     return {"reference": made}
+
+
+def _labels(pilot: Pilot, comments: dict[str, str]) -> dict[str, Any]:
+    """The key `monitoring`, where outcomes of the sample can be held against what the model says."""
+    if pilot.outcome is None or pilot.outcome.columns[0].guess is not None:
+        return {}
+    truth = pilot.outcome.columns[0]
+    given = {each.name: each.logical_type for each in pilot.given.described.properties}
+    if pilot.task == "regression" and truth.declared.logical_type in {"number", "integer"} and "value" in given:
+        return {"monitoring": {"labels": {"kind": "number", "truth": truth.name, "prediction": "value"}}}
+    if not pilot.classes_agree or given.get("label") != truth.declared.logical_type:
+        return {}
+    if pilot.task == "binary" and "probability" in given:
+        comments["monitoring"] = (
+            "What outcomes are held against. Of two classes, kind `binary` with `score: probability` and the "
+            "`positive` class measures more: how well the probability tells them apart, and how far it can be believed."
+        )
+    return {"monitoring": {"labels": {"kind": "classes", "truth": truth.name, "prediction": "label"}}}
 
 
 def _fallback(pilot: Pilot) -> dict[str, Any]:
