@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 SETTINGS_FILE = "mainstay.toml"
 DATA_DIRECTORY = ".mainstay"
 
+_UNSHOWN = frozenset({"control_database"})  # where somebody may have put a URL with its password by mistake
+
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a workspace can set. Each field `x` is also read from `MAINSTAY_X`."""
@@ -64,6 +66,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     intake_workers: Annotated[int, Meta(ge=0, le=64)] = 4  # processes that take data in, at most; 0: none is taken in
     # Where events of lineage go: a file, relative to the workspace, or a URL; empty: a file in the data directory.
     lineage: Annotated[str, Meta(max_length=1_024)] = ""
+    monitor_interval_seconds: Annotated[float, Meta(ge=0, le=86_400)] = (
+        60.0  # how often what is new in the lake is counted and judged; 0: never
+    )
+    # The variable that holds the URL of the control database, a PostgreSQL; empty: a SQLite file in the data directory.
+    control_database: Annotated[str, Meta(pattern=r"^([A-Za-z_][A-Za-z0-9_]{0,127})?\Z")] = ""
+    control_lease_seconds: Annotated[float, Meta(ge=1, le=600)] = (
+        10.0  # how long a control process that says nothing is waited for, before another takes over
+    )
+    steering_interval_seconds: Annotated[float, Meta(ge=0, le=3_600)] = (
+        5.0  # how often rollouts are looked at; 0: never
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,13 +143,14 @@ class Workspace:
         for field in msgspec.structs.fields(Settings):
             if field.name in said:
                 value = said[field.name]
+                shown = "..." if field.name in _UNSHOWN else f"{value}"
                 try:
                     str(value).encode()  # a variable of other bytes is text with halves of surrogate pairs
                     changes[field.name] = msgspec.convert(_listed(value, field.type), field.type, strict=False)
                 except UnicodeEncodeError:
-                    raise Misuse(f"{place(field.name)}={value!a}: expected UTF-8") from None
+                    raise Misuse(f"{place(field.name)}={shown!a}: expected UTF-8") from None
                 except msgspec.ValidationError as error:
-                    raise Misuse(f"{place(field.name)}={value}: {error}") from None
+                    raise Misuse(f"{place(field.name)}={shown}: {error}") from None
         return replace(self, settings=msgspec.structs.replace(self.settings, **changes))
 
 
