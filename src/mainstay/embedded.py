@@ -161,6 +161,7 @@ class _Host:
             observe_into(counts),
             call_bytes=workspace.settings.max_body_bytes,
             memory=workspace.memory,
+            shadowing=(lambda: open_journal(lambda: None), counts.count_shadow),
         )
         self._app = Application(workspace, self._path, counts, lambda: counts)
         self._watch = Watch(workspace, self._path, self._app.trust, self._app.forget_callers)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from mainstay.decision.types import Hold
     from mainstay.ledger.entry import Entry
     from mainstay.workspace import Workspace
 
@@ -61,7 +62,7 @@ def _record(entry: Entry) -> Record:
     )
 
 
-def decide_online(workspace: Workspace, calls: Sequence[bytes], held: str | None = None) -> list[Record]:
+def decide_online(workspace: Workspace, calls: Sequence[bytes], held: Hold | None = None) -> list[Record]:
     """The service's records of these calls, made with time enough. The ledger must hold no others in segments."""
     before = len(unsealed(workspace.ledger))
     loop = asyncio.new_event_loop()

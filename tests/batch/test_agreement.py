@@ -14,7 +14,12 @@ from hypothesis import strategies as st
 import tiny
 from batch.online import Record, assert_same, decide_online, read_records
 from mainstay.batch.batches import Asked, run_batch
+from mainstay.catalog.holding import stop
+from mainstay.catalog.releases import publish_shadow
 from mainstay.cli.versions import record_promotion, record_registration
+from mainstay.decision.types import Hold
+from mainstay.ledger.wal import segments
+from mainstay.signing import load_signing_key
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -161,5 +166,31 @@ def test_a_capability_that_is_held_answers_rows_as_it_does_calls(tmp_path: Path)
     records = decided((workspace, token), tmp_path / "rows.parquet")
     calls = [call(whole({"a": a, "b": b}), None) for a, b in ((0.5, 60.0), (200.0, 1.0))]
     why = "it is held, and the document that says why cannot be relied on"
-    assert_same(records, decide_online(workspace, calls, why))
-    assert [each.recorded.reasons[0] for each in records] == ["feed_stopped", "contract_violation"]
+    assert_same(records, decide_online(workspace, calls, Hold("stopped", why)))
+    assert [each.recorded.reasons[0] for each in records] == ["stopped", "contract_violation"]
+
+
+def test_a_capability_that_is_stopped_answers_rows_with_its_ladder(tmp_path: Path) -> None:
+    changes: dict[str, Any] = {"when": {"feed_stopped": "answer"}, "fallback": LADDER}
+    workspace, token = tiny.make_served(tmp_path / "w", **changes)
+    pl.DataFrame({"a": [0.5, 0.25], "b": [60.0, 1.0]}).write_parquet(tmp_path / "rows.parquet")
+    key = load_signing_key(workspace.keys, None)
+    made = stop(workspace, tiny.NAME, reason="a drill", principal="os:ops", key=key)
+    records = decided((workspace, token), tmp_path / "rows.parquet")
+    calls = [call(whole({"a": a, "b": b}), None) for a, b in ((0.5, 60.0), (0.25, 1.0))]
+    hold = Hold("stopped", f"it is stopped since {made.since}, by os:ops")
+    assert_same(records, decide_online(workspace, calls, hold))
+    assert [each.recorded.reasons[0] for each in records] == ["stopped", "stopped"]
+
+
+def test_rows_are_shown_to_no_shadow(tmp_path: Path) -> None:
+    workspace, token = tiny.make_served(tmp_path / "w")
+    folder = tiny.write_folder(workspace.capabilities / tiny.NAME, title="Another")
+    version = record_registration(workspace, folder, None).version
+    key = load_signing_key(workspace.keys, None)
+    publish_shadow(workspace, tiny.NAME, version, share=1, queue=64, key=key, reason="to look at", principal="os:ops")
+    pl.DataFrame({"a": [0.5, 0.25], "b": [6.0, 1.0]}).write_parquet(tmp_path / "rows.parquet")
+    assert len(decided((workspace, token), tmp_path / "rows.parquet")) == 2
+    written = b"".join(path.read_bytes() for path in segments(workspace.ledger / "wal"))
+    assert written.count(b'"kind":"decision"') == 2
+    assert b'"kind":"shadow"' not in written

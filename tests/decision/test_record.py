@@ -10,9 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mainstay.contract.types import Violation
-from mainstay.decision.record import DecisionRecorder, OutcomeReport, Served, Stamp, Verdict, record_outcome
+from mainstay.decision.record import (
+    DecisionRecorder,
+    OutcomeReport,
+    Served,
+    ShadowRecorder,
+    Stamp,
+    Verdict,
+    id_in_answer,
+    record_outcome,
+)
 from mainstay.decision.types import REASONS, Reason
-from mainstay.ledger.entry import SALT_BYTES, commitment, leaf_hash, parse_id
+from mainstay.ledger.entry import LEAF_HEAD, SALT_BYTES, commitment, leaf_hash, parse_id, read_id
 from mainstay.ledger.journal import Place
 from mainstay.ledger.wal import Segment, SegmentReader
 
@@ -98,7 +107,7 @@ def test_leaf_body_and_answer_say_the_same_and_are_json(  # noqa: PLR0917 - hypo
     )
     place = Place(Segment(directory / "other"), 41)
     recorded = RECORDER.record(
-        Stamp(place, 1), PRINCIPAL, json.dumps(key).encode(), json.dumps(given_input).encode(), verdict
+        Stamp(place, 1), PRINCIPAL, json.dumps(key).encode(), json.dumps(given_input).encode(), verdict, 0.0125004
     )
     (entry,) = read_back(directory, [recorded.framed])
     leaf, body, answer = json.loads(entry.leaf), json.loads(entry.body), json.loads(recorded.answer)
@@ -114,6 +123,7 @@ def test_leaf_body_and_answer_say_the_same_and_are_json(  # noqa: PLR0917 - hypo
     assert (leaf["version"], leaf["release"]) == (SERVED.version, 7) == (answer["version"], answer["release"])
     assert leaf["reasons"] == [reason["code"] for reason in answer["reasons"]] == [reason.code for reason in why]
     assert (body["key"], body["input"], body["novelty"]) == (key, given_input, 0.25)
+    assert body["seconds"] == 0.0125, "to the microsecond"
     assert body["output"] == (kept if protected else output)
     assert answer["output"] == output
     assert body["confidence"] == answer["confidence"] == confidence
@@ -124,6 +134,41 @@ def test_leaf_body_and_answer_say_the_same_and_are_json(  # noqa: PLR0917 - hypo
     found = parse_id(leaf["id"])
     assert found is not None
     assert (found.segment, found.counter) == (place.segment.name, 41)
+
+
+def test_a_shadow_s_record_says_whose_decision_it_is_about_and_holds_neither_input_nor_key(
+    segment: Segment, tmp_path: Path
+) -> None:
+    stamp = Stamp(Place(segment, 3), 2)
+    decided = RECORDER.record(stamp, PRINCIPAL, b'"key"', b'{"a":1}', Verdict("answered", b'{"p":1}'), 0.0)
+    decision_id = id_in_answer(decided.answer)
+    assert decision_id.decode() == json.loads(decided.answer)["decision_id"]
+    verdict = Verdict(
+        "review", reasons=(Reason("low_confidence", "100%"),), confidence=b"0.5", proposed=b'{"secret":1}'
+    )
+    framed = ShadowRecorder("a%b", "sha256:22", 7, "sha256:33").record(stamp, decision_id, verdict, 0.25)
+    (entry,) = read_back(tmp_path, [framed])
+    leaf, body = json.loads(entry.leaf), json.loads(entry.body)
+    assert leaf["body"] == commitment(entry.salt, entry.body)
+    assert {name: leaf[name] for name in leaf if name not in {"id", "at", "body"}} == {
+        "kind": "shadow",
+        "capability": "a%b",
+        "version": "sha256:22",
+        "release": 7,
+        "policy": "sha256:33",
+        "decision_id": decision_id.decode(),
+        "outcome": "review",
+        "reasons": ["low_confidence"],
+    }
+    assert body == {
+        "output": None,
+        "confidence": 0.5,
+        "novelty": None,
+        "seconds": 0.25,
+        "details": {"reasons": [{"code": "low_confidence", "detail": "100%"}], "proposed": {"secret": 1}},
+    }
+    assert LEAF_HEAD.match(entry.leaf) is not None
+    assert read_id(entry.leaf) == parse_id(leaf["id"])
 
 
 def test_ids_of_a_batch_count_up_and_salts_differ(segment: Segment) -> None:
@@ -137,7 +182,9 @@ def test_ids_of_a_batch_count_up_and_salts_differ(segment: Segment) -> None:
 
 def test_no_personal_data_stands_in_a_leaf(segment: Segment, tmp_path: Path) -> None:
     verdict = Verdict("answered", b'{"secret-output":1}')
-    recorded = RECORDER.record(Stamp(Place(segment, 0), 1), PRINCIPAL, b'"secret-key"', b'{"secret-input":1}', verdict)
+    recorded = RECORDER.record(
+        Stamp(Place(segment, 0), 1), PRINCIPAL, b'"secret-key"', b'{"secret-input":1}', verdict, 0.0
+    )
     (entry,) = read_back(tmp_path, [recorded.framed])
     assert b"secret" not in entry.leaf
     assert sha256(entry.salt + entry.body).hexdigest().encode() in entry.leaf

@@ -280,13 +280,15 @@ def test_of_a_changed_segment_only_whole_groups_are_read(
 @given(st.data())
 def test_counts_of_another_form_are_forgotten_and_counting_goes_on(tmp_path: Path, data: st.DataObject) -> None:
     counts = Counts()
-    counts.count("tiny", "answered", "", 0.01)
+    counts.count("tiny", "production", "answered", "", 0.01)
+    counts.count_shadow("tiny", "compared", 1, 0.01)
     document = json.loads(msgspec.json.encode(counts))
     path = tmp_path / "metrics-0.json"
-    path.write_bytes(data.draw(mutated_json(document, {**document, "latency": {"tiny": {"buckets": [1, 2]}}})))
+    wrong = {**document, "latency": {"tiny\tproduction": {"buckets": [1, 2]}}}
+    path.write_bytes(data.draw(mutated_json(document, wrong)))
     loaded = load_counts(path)
-    loaded.count("tiny", "answered", "", 0.01)
-    loaded.count("tiny", "answered", "", 1e9)
+    loaded.count("tiny", "production", "answered", "", 0.01)
+    loaded.count("tiny", "production", "answered", "", 1e9)
     render(total([loaded, counts]), in_flight=0).decode()
 
 

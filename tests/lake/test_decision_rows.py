@@ -7,7 +7,7 @@ import pytest
 
 from lake.ledgers import DIGESTS
 from ledger.samples import make_entry
-from mainstay.lake.decision_rows import BODIES, DECISIONS, OUTCOMES, SCHEMAS, Rows
+from mainstay.lake.decision_rows import BODIES, DECISIONS, OUTCOMES, SCHEMAS, SHADOWS, Rows
 from mainstay.lake.lagging import instant
 from mainstay.ledger.entry import Entry, format_id
 
@@ -20,6 +20,7 @@ BODY = {
     "confidence": 0.75,
     "novelty": 1,
     "details": {"reasons": []},
+    "seconds": 0.0125,
 }
 
 
@@ -54,6 +55,7 @@ def test_a_decision_becomes_a_row() -> None:
         "confidence": 0.75,
         "novelty": 1.0,
         "details": '{"reasons":[]}',
+        "seconds": 0.0125,
         "source_batch": None,
         "source_table": None,
         "source_item": None,
@@ -70,6 +72,16 @@ def test_a_decision_about_a_row_of_a_table_says_which() -> None:
     where = {"batch": "b", "file": "march.csv", "row": 4}
     row = row_of(make_entry(ID, body={**BODY, "source": where}))
     assert {name: row[f"source_{name}"] for name in where} == where
+
+
+def test_what_a_shadow_would_have_decided_becomes_a_row() -> None:
+    body = {"output": {"late": True}, "confidence": 0.75, "novelty": None, "seconds": 0.5, "details": None}
+    said = {"version": "sha256:v2", "release": 3, "decision_id": ID, "outcome": "fallback", "reasons": ["model_error"]}
+    entry = make_entry(ID, kind="shadow", body=body, policy="sha256:p", **said)
+    row = row_of(entry, kind=SHADOWS)
+    assert {name: row[name] for name in said} == said
+    assert (row["policy"], row["leaf_hash"]) == ("sha256:p", entry.leaf_hash.hex())
+    assert {name: row[name] for name in body} == body | {"output": '{"late":true}'}
 
 
 def test_an_outcome_becomes_a_row_with_its_instant_in_utc() -> None:
@@ -92,12 +104,13 @@ def test_an_outcome_without_a_time_was_observed_when_it_was_recorded(observed: s
     assert row["observed_at"] == row["at"]
 
 
-@pytest.mark.parametrize("kind", [DECISIONS, OUTCOMES])
+@pytest.mark.parametrize("kind", [DECISIONS, OUTCOMES, SHADOWS])
 def test_an_erased_body_leaves_a_row_whose_body_columns_are_null(kind: str) -> None:
-    entry = make_entry(ID, kind=kind.rstrip("s/"))
+    leaf = {"version": "v", "release": 1, "decision_id": ID, "outcome": "refused"} if kind == SHADOWS else {}
+    entry = make_entry(ID, kind=kind.rstrip("s/"), **leaf)
     row = row_of(Entry(entry.leaf, b"", b""), kind=kind)
     assert [name for name, value in row.items() if value is None and name != "policy"] == list(BODIES[kind])
-    assert row["reasons"] == [] if kind == DECISIONS else True
+    assert row.get("reasons", []) == []
 
 
 def test_changes_and_what_mainstay_did_not_write_have_no_row() -> None:
@@ -116,11 +129,13 @@ def test_changes_and_what_mainstay_did_not_write_have_no_row() -> None:
 
 def test_a_body_that_mainstay_did_not_write_is_counted_and_leaves_nulls() -> None:
     rows = Rows(DIGESTS)
-    for kind in ("decision", "outcome"):
+    for kind in ("decision", "outcome", "shadow"):
         entry = make_entry(ID, kind=kind)
         rows.add(0, Entry(entry.leaf, entry.salt, b'{"key": 7}'), "")
-    assert rows.unread == 2
-    assert all(frame["key"].to_list() == [None] for frame in rows.frames().values())
+    assert rows.unread == 3
+    assert all(
+        frame.select(BODIES[kind]).row(0) == (None,) * len(BODIES[kind]) for (kind, _), frame in rows.frames().items()
+    )
 
 
 def test_a_leaf_without_a_time_has_no_day() -> None:

@@ -33,11 +33,12 @@ class World:
         self.grown = 0
 
     def grow(self, count: int, capability: str = "late-arrival") -> None:
-        """Seal some entries more: of four, two are decisions, one is an outcome and one a change."""
+        """Seal some entries more: of five, two are decisions, and one each an outcome, a change and of a shadow."""
         writer = Writer(self.ledger)
-        kinds: list[dict[str, Any]] = [{}, {"kind": "outcome"}, {}, {"kind": "change", "action": "x"}]
+        shadow = {"kind": "shadow", "decision_id": "d", "outcome": "fallback"}
+        kinds: list[dict[str, Any]] = [{}, {"kind": "outcome"}, {}, {"kind": "change", "action": "x"}, shadow]
         for place in range(count):
-            fields = kinds[(self.grown + place) % 4]
+            fields = kinds[(self.grown + place) % 5]
             named = {} if "action" in fields else {"capability": capability}
             body = {"key": f"K-{place}", "decision_id": None, "outcome": 1, "observed_at": None, "output": {"n": place}}
             writer.append(1, body=body, **fields, **named)
@@ -51,20 +52,22 @@ def world(tmp_path: Path) -> World:
     return World(tmp_path)
 
 
-def test_every_sealed_decision_and_outcome_has_one_row_and_the_next_step_goes_on_behind(world: World) -> None:
+def test_every_sealed_decision_outcome_and_shadow_has_one_row_and_the_next_step_goes_on_behind(world: World) -> None:
     world.grow(10)
     done = exporter(world.ledger, world.lake).catch_up()
-    assert done == (0, 10, 5, 3, 0)
+    assert done == (0, 10, 4, 2, 2, 0)
     assert sequences(world.lake) == expected_sequences(world.ledger)
-    assert exporter(world.ledger, world.lake).catch_up() == (10, 10, 0, 0, 0)
+    assert exporter(world.ledger, world.lake).catch_up() == (10, 10, 0, 0, 0, 0)
     world.grow(7, "other")
-    assert exporter(world.ledger, world.lake).catch_up() == (10, 17, 4, 1, 0)
+    assert exporter(world.ledger, world.lake).catch_up() == (10, 17, 3, 2, 1, 0)
     assert sequences(world.lake) == expected_sequences(world.ledger)
     assert sorted(content(world.lake)) == [
         "decisions/late-arrival",
         "decisions/other",
         "outcomes/late-arrival",
         "outcomes/other",
+        "shadows/late-arrival",
+        "shadows/other",
     ]
 
 
@@ -155,7 +158,10 @@ def test_the_lag_is_what_the_tables_have_not_seen(world: World) -> None:
     exporter(world.ledger, world.lake).catch_up()
     assert lag(world.lake, world.ledger) == Lag(10, 10, 0.0)
     table = world.lake.table(EXPORTS).frame().sort("first").collect()
-    assert table.select("first", "last", "decisions", "outcomes").rows() == [(0, 4, 2, 1), (4, 10, 3, 2)]
+    assert table.select("first", "last", "decisions", "outcomes", "shadows").rows() == [
+        (0, 4, 2, 1, 0),
+        (4, 10, 2, 1, 2),
+    ]
 
 
 def test_a_lake_of_another_log_is_refused(world: World, tmp_path: Path) -> None:
@@ -180,7 +186,7 @@ def test_entries_that_left_with_an_archive_are_passed_over(world: World) -> None
 
 
 def test_an_empty_ledger_is_nothing_to_export(world: World) -> None:
-    assert exporter(world.ledger, world.lake).catch_up() == (0, 0, 0, 0, 0)
+    assert exporter(world.ledger, world.lake).catch_up() == (0, 0, 0, 0, 0, 0)
 
 
 def test_a_capability_whose_name_no_table_can_have_is_told_and_passed_over(
@@ -190,7 +196,7 @@ def test_a_capability_whose_name_no_table_can_have_is_told_and_passed_over(
     world.grow(4)
     exporter(world.ledger, world.lake).catch_up()
     assert "not exported: 2 rows of a capability called '../escape'" in caplog.text
-    assert sequences(world.lake) == [4, 5, 6]
+    assert sequences(world.lake) == [4, 5, 6, 7]
 
 
 def test_a_table_that_another_engine_made_shorter_is_not_filled_again(world: World) -> None:
@@ -201,11 +207,12 @@ def test_a_table_that_another_engine_made_shorter_is_not_filled_again(world: Wor
     world.grow(4)
     exporter(world.ledger, world.lake).catch_up()
     assert 0 not in sequences(world.lake)
-    assert table.frame().select(pl.len()).collect().item() == 5
+    assert table.frame().select(pl.len()).collect().item() == 4
 
 
 def test_a_table_that_an_older_release_made_gets_the_columns_it_lacks(world: World) -> None:
-    older = pl.Schema({name: kind for name, kind in SCHEMAS[DECISIONS].items() if not name.startswith("source_")})
+    newer = {"seconds", *(name for name in SCHEMAS[DECISIONS] if name.startswith("source_"))}
+    older = pl.Schema({name: kind for name, kind in SCHEMAS[DECISIONS].items() if name not in newer})
     world.lake.create("decisions/late-arrival", older, partition_by=[DAY])
     world.grow(4)
     exporter(world.ledger, world.lake).catch_up()
@@ -219,4 +226,4 @@ def test_whoever_asks_is_told_what_was_appended_and_of_nothing_twice(world: Worl
     made = Exporter(world.lake, world.ledger, DIGESTS, lambda table, rows: told.append((table.name, rows)))
     made.catch_up()
     made.catch_up()
-    assert sorted(told) == [("decisions/late-arrival", 4), ("outcomes/late-arrival", 2)]
+    assert sorted(told) == [("decisions/late-arrival", 4), ("outcomes/late-arrival", 2), ("shadows/late-arrival", 1)]

@@ -50,7 +50,7 @@ async def _write(ledger: Path, rng: Random) -> None:
         place = journal.next_place()
         stamp, verdict = Stamp(place, count), Verdict("answered", b'{"late":true}', b"0.9")
         note = b'"%b"' % (b"x" * rng.randrange(800))
-        framed = b"".join(recorder.record(stamp, b"desk", b"null", note, verdict).framed for _ in range(count))
+        framed = b"".join(recorder.record(stamp, b"desk", b"null", note, verdict, 0.001).framed for _ in range(count))
         done: asyncio.Future[None] = loop.create_future()
         journal.submit(place, framed, count, partial(_recorded, done))
         if rng.random() < 0.7:

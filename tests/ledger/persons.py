@@ -55,6 +55,17 @@ class Persons:
         body = {"decision_id": decision_id, "key": named, "outcome": outcome, "observed_at": "2026-01-02T00:00:00Z"}
         self._add(kind="outcome", body=body, **fields)
 
+    def shadow(self, decision_id: str, key: str, **fields: Any) -> None:
+        """What a shadow would have decided instead."""
+        body = {
+            "output": {"said": secret_of(key)},
+            "confidence": None,
+            "novelty": None,
+            "seconds": 0.5,
+            "details": None,
+        }
+        self._add(kind="shadow", body=body, **{"decision_id": decision_id, "outcome": "review", **fields})
+
     def resolve(self, decision_id: str, key: str, *, capability: str = NAME, **fields: Any) -> None:
         details = {"capability": capability, "verdict": "changed", "output": {"p": secret_of(key)}, "revises": None}
         body = {"reason": secret_of(key), "details": details}
@@ -74,7 +85,7 @@ class Persons:
             self._pending = []
 
     def fill(self, count: int = 40, **fields: Any) -> list[str]:
-        """Decisions about ten persons, with what was reported and decided of some of them."""
+        """Decisions about ten persons, with what was reported, decided, and would have been, of some of them."""
         ids = []
         for place in range(count):
             key = f"K-{place % 10}"
@@ -83,6 +94,8 @@ class Persons:
                 self.report(key, decision_id=ids[-1], **fields)
             if place % 5 == 0:
                 self.report(key, **fields)
+            if place % 2 == 0:
+                self.shadow(ids[-1], key, **fields)
             if place % 8 == 1:
                 self.resolve(ids[-1], key, **fields)
         return ids

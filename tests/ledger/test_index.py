@@ -98,6 +98,19 @@ def test_the_same_segment_bits_drawn_twice_confuse_nothing(tmp_path: Path) -> No
         assert [[index.find(each) for each in group] for group in ids] == [[0, 1, 2], [3, 4, 5]]
 
 
+def test_what_shadows_would_have_decided_is_found_by_the_decision_and_is_none_itself(bench: Bench) -> None:
+    decision_id = bench.decide("UA-1")
+    for version in ("sha256:v2", "sha256:v3"):
+        bench.writer.append(1, kind="shadow", decision_id=decision_id, version=version, outcome="review", reasons=["x"])
+    bench.joined()
+    assert bench.index.shadows_of(decision_id) == [1, 2]
+    assert bench.index.shadows_of("no id") == []
+    assert bench.index.counts(NAME).decisions == {"answered": 1}
+    assert bench.index.counts(NAME).reasons == {}
+    assert bench.index.count_waiting() == 0
+    assert bench.index.capability_of(1) is None
+
+
 def test_decisions_are_found_by_their_business_key(bench: Bench) -> None:
     for key in ("UA-1", "UA-2", "UA-1", None):
         bench.decide(key)

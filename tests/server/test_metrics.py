@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from hypothesis import given
@@ -27,7 +27,7 @@ events = st.lists(
 def counted(made: list[tuple[str, str, str, float]]) -> Counts:
     counts = Counts()
     for capability, outcome, reason, took in made:
-        counts.count(capability, outcome, reason, took)
+        counts.count(capability, "canary" if took > 50 else "production", outcome, reason, took)
     return counts
 
 
@@ -94,6 +94,45 @@ def test_counts_survive_their_worker(tmp_path: Path) -> None:
     counts.count_refused_call(401)
     save_counts(slot_file(tmp_path, 0), counts)
     assert msgspec.to_builtins(load_counts(slot_file(tmp_path, 0))) == msgspec.to_builtins(counts)
+
+
+def test_counts_from_before_there_were_stages_count_as_production_s(tmp_path: Path) -> None:
+    counts = counted([("one", "answered", "", 0.003)])
+    older = msgspec.to_builtins(counts)
+    older["decisions"] = {"one\tanswered\t": 1}
+    older["latency"] = {"one": older["latency"]["one\tproduction"]}
+    del older["shadows"], older["shadow_latency"]
+    slot_file(tmp_path, 0).write_bytes(msgspec.json.encode(older))
+    assert load_counts(slot_file(tmp_path, 0)) == counts
+
+
+def test_counts_with_keys_of_another_form_begin_again(tmp_path: Path) -> None:
+    forms: list[dict[str, dict[str, Any]]] = [
+        {"decisions": {"a\tb\tc\td\te": 1}},
+        {"shadows": {"a": 1}},
+        {"latency": {"a\tb\tc": {}}},
+    ]
+    for found in forms:
+        slot_file(tmp_path, 0).write_bytes(msgspec.json.encode(found))
+        assert load_counts(slot_file(tmp_path, 0)) == Counts()
+
+
+def test_what_shadows_do_stands_in_families_of_its_own() -> None:
+    assert b"shadow" not in render(counted([("one", "answered", "", 0.003)]), in_flight=0)
+    parts = [Counts(), Counts()]
+    for part in parts:
+        part.count_shadow("one", "compared", 1, 0.003)
+        part.count_shadow("one", "failed", 1, 3.0)
+        part.count_shadow("one", "dropped", 7, 0.0)
+    families = {
+        family.name: family.samples
+        for family in text_string_to_metric_families(render(total(parts), in_flight=0).decode())
+    }
+    fates = {each.labels["fate"]: each.value for each in families["mainstay_shadow_decisions"]}
+    assert fates == {"compared": 2, "failed": 2, "dropped": 14}
+    (ran,) = [each.value for each in families["mainstay_shadow_decision_seconds"] if each.name.endswith("_count")]
+    assert ran == 4, "what is dropped took no time"
+    assert families["mainstay_decisions"] == []
 
 
 def test_unreadable_counts_begin_again(tmp_path: Path) -> None:

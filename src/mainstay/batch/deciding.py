@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from mainstay.batch.types import Piece
     from mainstay.decision.guard_columns import Answers
     from mainstay.decision.plan import Plan, ReleasePlan
+    from mainstay.decision.types import Hold
     from mainstay.workspace import Workspace
 
 MODEL_ROWS: Final = 2_048  # that run together: enough for the graph, and few enough for the cache
@@ -115,7 +116,7 @@ class Decider:
         """Let go of every model."""
         self._slow.close()
 
-    def decide(self, piece: Piece, held: str | None = None) -> Decided:
+    def decide(self, piece: Piece, held: Hold | None = None) -> Decided:
         """The decisions about a piece, in the order of its rows. `held`: why no model is to be asked.
 
         Raises Failed when a model does not start.
@@ -198,7 +199,7 @@ class Decider:
 
     # The slow lane.
 
-    def _settle(self, calls: Calls, drafts: _Drafts, sources: Sequence[bytes], held: str | None) -> None:
+    def _settle(self, calls: Calls, drafts: _Drafts, sources: Sequence[bytes], held: Hold | None) -> None:
         """Have the service decide the others."""
         places = [place for place, sealed in enumerate(drafts.sealed) if not sealed]
         if not places:

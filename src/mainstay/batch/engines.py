@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 
     from mainstay.batch.deciding import Task
     from mainstay.batch.types import Decided, Piece
+    from mainstay.decision.types import Hold
 
-    Held = Callable[[], str | None]
+    Held = Callable[[], Hold | None]
 
 AHEAD: Final = 2  # pieces for each process that are decided or wait to be, so that memory stays bounded
 MAX_DEATHS: Final = 8  # processes that may die over the same rows before the run is given up
@@ -66,7 +67,7 @@ class _Given(NamedTuple):
     """A piece that was given to a process, and what it will come back as."""
 
     piece: Piece
-    held: str | None
+    held: Hold | None
     future: Future[Decided]
 
 
@@ -106,7 +107,7 @@ class Processes:
             return decided
         raise _too_many_deaths(given[0].piece)
 
-    def _give(self, piece: Piece, held: str | None) -> _Given:
+    def _give(self, piece: Piece, held: Hold | None) -> _Given:
         with _environment(_ONE_THREAD):  # the pool begins its processes with the first piece
             try:
                 future = self._pool.submit(decide_remotely, self._task, piece, held)
@@ -186,7 +187,7 @@ def open_engine(name: str, task: Task, workers: int) -> Engine:
 _deciders: dict[Task, Decider] = {}  # of a process that decides for another
 
 
-def decide_remotely(task: Task, piece: Piece, held: str | None) -> Decided:
+def decide_remotely(task: Task, piece: Piece, held: Hold | None) -> Decided:
     """Decide a piece in a process that is there for that alone. What it needs is opened once."""
     if task not in _deciders:
         for other in _deciders.values():

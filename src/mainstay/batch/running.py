@@ -13,6 +13,7 @@ from mainstay.batch.recording import Entries, Writer
 from mainstay.batch.state import Step, is_recorded
 from mainstay.batch.types import Summary
 from mainstay.catalog import holds
+from mainstay.decision.in_force import hold_of
 from mainstay.decision.last_good import LastGood
 from mainstay.decision.record import NULL, SCHEDULE
 from mainstay.errors import Misuse
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from mainstay.batch.state import Memory, Run
     from mainstay.batch.types import Decided
     from mainstay.decision.plan import ReleasePlan
+    from mainstay.decision.types import Hold
     from mainstay.workspace import Workspace
 
 MAX_STEP_BYTES: Final = 64 << 20  # of records; a piece with more is recorded in several steps
@@ -50,10 +52,10 @@ class Asker:
         self._verifier = load_verifier(workspace.keys)
         self._seen: object = None
         self._holds_seen: object = ()
-        self._held: str | None = None
+        self._held: Hold | None = None
         self.principal = SCHEDULE if token is None else self._identify().key_id
 
-    def held(self) -> str | None:
+    def held(self) -> Hold | None:
         """Why no model is to be asked now; None: it is. Raises Misuse when the key may decide no more."""
         if self._token is not None and signature_of(self._workspace.access) != self._seen:
             self._identify()
@@ -61,7 +63,7 @@ class Asker:
         if seen != self._holds_seen:
             standing = holds.read_holds(self._workspace.holds, self._verifier)
             found = standing.get(self._release.capability.name)
-            self._held, self._holds_seen = None if found is None else found.detail, seen
+            self._held, self._holds_seen = None if found is None else hold_of(found), seen
         return self._held
 
     def _identify(self) -> Principal:
@@ -107,7 +109,7 @@ class Work:
         self._output.discard(len(self.steps))
         self._before = sum(step.rows for step in self.steps)
 
-    def go_on(self, given: Input, engine: Engine, held: Callable[[], str | None], told: Callable[[], None]) -> None:
+    def go_on(self, given: Input, engine: Engine, held: Callable[[], Hold | None], told: Callable[[], None]) -> None:
         """Decide what is not decided yet. `told` is called after each step. Raises Failed."""
         after = self.steps[-1].last if self.steps else self._run.since
         self._begun = monotonic()

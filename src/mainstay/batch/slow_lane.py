@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mainstay.decision.plan import Plan, ReleasePlan
     from mainstay.decision.record import Stamp, Verdict
     from mainstay.decision.service import Service
+    from mainstay.decision.types import Hold
 
 _NOT_KEPT: Final = OSError("what is decided here is recorded by others")
 
@@ -44,7 +45,10 @@ class _Captor(DecisionRecorder):
         self._canary = plan.stage == "canary"
         self._kept = kept
 
-    def record(self, stamp: Stamp, principal: bytes, key: bytes, given: bytes, verdict: Verdict) -> Recorded:
+    def record(
+        self, stamp: Stamp, principal: bytes, key: bytes, given: bytes, verdict: Verdict, seconds: float
+    ) -> Recorded:
+        del seconds  # nobody waited
         stamp.next()
         self._kept[int(principal)] = Settled(key, bytes(given), verdict, self._canary)
         return Recorded(b"", b"")
@@ -84,7 +88,7 @@ class SlowLane:
         self._loop = asyncio.new_event_loop()
         self._service: Service | None = None
 
-    def decide(self, calls: Sequence[tuple[bytes, bool]], held: str | None) -> list[Settled]:
+    def decide(self, calls: Sequence[tuple[bytes, bool]], held: Hold | None) -> list[Settled]:
         """What becomes of each call, and of whether its row goes to the canary. `held`: why the model is not asked.
 
         Raises Failed when a model does not start.

@@ -1,4 +1,4 @@
-"""Holding a capability because a feed of it is stopped, and lifting that again. What a hold is: `holds`.
+"""Holding a capability because a feed of it is stopped, stopping it itself, and lifting both. What a hold is: `holds`.
 
 A hold is in force before it is in the ledger, and a lift is in the ledger before it is in force: whoever dies between
 the two leaves a capability that is held, and what was begun is simply begun again.
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from mainstay.catalog.holds import HOLDS_PAYLOAD, Document, SourceHold, Standing, find_hold, hold_file
+from mainstay.catalog.holds import HOLDS_PAYLOAD, Document, SourceHold, Standing, Stop, find_hold, hold_file
 from mainstay.errors import Misuse
 from mainstay.files import sync_directory, write_atomic
 from mainstay.ledger.change import Change, record_change
@@ -48,12 +48,18 @@ def hold(
         others = tuple(each for each in standing.holds if each.source != source)
         made = next((each for each in standing.holds if each.source == source), None)
         if made is None:
-            now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-            made = SourceHold(source=source, code=code, reason=reason.strip(), by=principal, since=now)
-            _write(workspace, capability, (*others, made), key)
+            made = SourceHold(source=source, code=code, reason=reason.strip(), by=principal, since=_now())
+            _write(workspace, capability, (*others, made), standing.stopped, key)
         if made.entry is None:
-            made = msgspec.structs.replace(made, entry=_record(workspace, "capability.held", capability, made))
-            _write(workspace, capability, (*others, made), key)
+            change = Change(
+                action="capability.held",
+                subject=f"{capability}/{source}",
+                principal=made.by,
+                reason=made.reason,
+                details={"code": made.code, "since": made.since},
+            )
+            made = msgspec.structs.replace(made, entry=record_change(workspace.ledger, change))
+            _write(workspace, capability, (*others, made), standing.stopped, key)
         return made
 
 
@@ -82,29 +88,76 @@ def lift(
         )
         record_change(workspace.ledger, change)
         others = tuple(each for each in standing.holds if each.source != source)
-        if others:
-            _write(workspace, capability, others, key)
-        else:
-            hold_file(workspace.holds, capability).unlink(missing_ok=True)
-            sync_directory(workspace.holds)
+        _write(workspace, capability, others, standing.stopped, key)
         return Standing(holds=mine, damage=standing.damage)
 
 
-def _write(workspace: Workspace, capability: str, holds: tuple[SourceHold, ...], key: SigningKey) -> None:
-    document = Document(capability=capability, holds=tuple(sorted(holds, key=lambda each: each.source)))
-    payload = msgspec.json.encode(document, order="deterministic")
-    write_atomic(hold_file(workspace.holds, capability), sign_envelope(HOLDS_PAYLOAD, payload, key))
+def stop(workspace: Workspace, capability: str, *, reason: str, principal: str, key: SigningKey) -> Stop:
+    """Send every decision of a capability to its fallback ladder until it is resumed; in force when it returns.
+
+    Stopped again, the first stop stays. A damaged document gives way: what it held for, those who run the sources hold
+    again. Raises Misuse when the name is none or no reason is given, OSError when the disk will not take it.
+    """
+    _check_words(capability, reason, principal)
+    with locked(workspace.holds / _LOCK, timeout_seconds=_LOCK_SECONDS):
+        standing = find_hold(workspace.holds, capability, key.verifier) or Standing()
+        made = standing.stopped
+        if made is None:
+            made = Stop(reason=reason.strip(), by=principal, since=_now())
+            _write(workspace, capability, standing.holds, made, key)
+        if made.entry is None:
+            change = Change(
+                action="capability.stopped",
+                subject=capability,
+                principal=made.by,
+                reason=made.reason,
+                details={"since": made.since, "damage": standing.damage},
+            )
+            made = msgspec.structs.replace(made, entry=record_change(workspace.ledger, change))
+            _write(workspace, capability, standing.holds, made, key)
+        return made
 
 
-def _record(workspace: Workspace, action: str, capability: str, made: SourceHold) -> str:
-    change = Change(
-        action=action,
-        subject=f"{capability}/{made.source}",
-        principal=made.by,
-        reason=made.reason,
-        details={"code": made.code, "since": made.since},
+def resume(workspace: Workspace, capability: str, *, reason: str, principal: str, key: SigningKey) -> Standing | None:
+    """Let a capability decide again, unless a feed of it is stopped; what is lifted, None where it was not stopped.
+
+    A damaged document may say that it is stopped, and is removed whole. Raises as `stop` does.
+    """
+    _check_words(capability, reason, principal)
+    with locked(workspace.holds / _LOCK, timeout_seconds=_LOCK_SECONDS):
+        standing = find_hold(workspace.holds, capability, key.verifier)
+        if standing is None or not (standing.stopped or standing.damage):
+            return None
+        change = Change(
+            action="capability.resumed",
+            subject=capability,
+            principal=principal,
+            reason=reason.strip(),
+            details={"lifted": standing.stopped, "damage": standing.damage},
+        )
+        record_change(workspace.ledger, change)
+        _write(workspace, capability, standing.holds, None, key)
+        return Standing(stopped=standing.stopped, damage=standing.damage)
+
+
+def _write(
+    workspace: Workspace, capability: str, holds: tuple[SourceHold, ...], stopped: Stop | None, key: SigningKey
+) -> None:
+    """Have these in force, and no others. The lock must be held."""
+    path = hold_file(workspace.holds, capability)
+    if not holds and stopped is None:
+        path.unlink(missing_ok=True)
+        sync_directory(workspace.holds)
+        return
+    in_order = tuple(sorted(holds, key=lambda each: each.source))
+    payload = msgspec.json.encode(
+        Document(capability=capability, holds=in_order, stopped=stopped), order="deterministic"
     )
-    return record_change(workspace.ledger, change)
+    write_atomic(path, sign_envelope(HOLDS_PAYLOAD, payload, key))
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def _check_words(capability: str, reason: str, principal: str) -> None:

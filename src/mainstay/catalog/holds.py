@@ -1,7 +1,10 @@
-"""Holds: which capabilities answer with their fallback because a feed of theirs is stopped.
+"""Holds: which capabilities answer with their fallback, because a feed of theirs or they themselves are stopped.
 
     holds/<capability>.json    DSSE envelope of a Document, replaced atomically; none: the capability is not held
     holds/lock                 held by whoever places or lifts one
+
+A feed that is stopped has the effect that the capability declares for it. One that is stopped itself, by a person or
+by its rollout, gives every decision to the fallback ladder, whatever is declared.
 
 A hold is for safety, so whatever stands at that place holds: a document that is damaged, or that somebody else signed,
 does so too, and says it. Here holds are read, as workers do; `holding` places and lifts them.
@@ -43,23 +46,36 @@ class SourceHold(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     entry: str | None = None  # of the ledger; None: whoever held it has not come so far
 
 
+class Stop(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Why a capability itself is stopped."""
+
+    reason: str  # for people
+    by: str  # the principal: a person, or the rollout
+    since: str  # RFC 3339
+    entry: str | None = None  # of the ledger; None: whoever stopped it has not come so far
+
+
 class Document(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The holds of a capability, at most one of each source."""
+    """The holds of a capability, at most one of each source, and whether it is stopped itself."""
 
     format: Literal["mainstay-holds/1"] = "mainstay-holds/1"
     capability: str
     holds: tuple[SourceHold, ...]
+    stopped: Stop | None = None
 
 
 class Standing(Struct, frozen=True, kw_only=True):
-    """That a capability is held, and why. Without holds, their document is there and cannot be relied on."""
+    """That a capability is held, and why. With nothing that says so, its document is there and cannot be relied on."""
 
     holds: tuple[SourceHold, ...] = ()
     damage: str = ""
+    stopped: Stop | None = None
 
     @property
     def detail(self) -> str:
-        """On one line, for callers and records."""
+        """On one line, for callers and records: that it is stopped itself, or else which feeds are."""
+        if self.stopped is not None:
+            return f"it is stopped since {self.stopped.since}, by {self.stopped.by}"
         if not self.holds:
             return "it is held, and the document that says why cannot be relied on"
         return "; ".join(f"source {each.source} is stopped since {each.since}: {each.code}" for each in self.holds)
@@ -81,9 +97,9 @@ def find_hold(holds: Path, capability: str, verifier: Verifier) -> Standing | No
         return Standing(damage=f"{path}: {error.message}")
     except NOT_READ as error:
         return Standing(damage=f"{path}: signed, but no holds: {error}")
-    if document.capability != capability or not document.holds:
+    if document.capability != capability or not (document.holds or document.stopped):
         return Standing(damage=f"{path}: expected holds of {capability!r}, found those of {document.capability!r}")
-    return Standing(holds=document.holds)
+    return Standing(holds=document.holds, stopped=document.stopped)
 
 
 def read_holds(holds: Path, verifier: Verifier) -> dict[str, Standing]:

@@ -12,6 +12,27 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mainstay.capability.load import Declared
+    from mainstay.catalog.versions import StoredVersion
+
+
+def isolated_graph(version: StoredVersion, declared: Declared) -> IsolatedModel:
+    """The graph of a version, to be run in a process of its own although it could run in the worker."""
+    manifest, model = version.manifest, declared.capability.model
+    assert manifest.artifact is not None, "a version that runs in process has a graph"
+    return IsolatedModel(
+        folder=str(version.path.absolute()),
+        kind="onnx",
+        file=manifest.artifact.path,
+        fields=tuple(declared.input.fields),
+        features=features_of(declared),
+        output=mapping_of(declared),
+        output_fields=tuple(declared.output.fields),
+        memory_bytes=model.memory_mb << 20,
+        start_seconds=model.start_seconds,
+        inputs=manifest.inputs,
+        outputs=manifest.outputs,
+        classes=manifest.classes,
+    )
 
 
 def isolated_model(version: Path, declared: Declared) -> IsolatedModel:

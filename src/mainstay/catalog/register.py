@@ -64,6 +64,7 @@ def register(  # noqa: PLR0913 - keywords only, each with its default
     check: Callable[[Declared], object] | None = None,
     leaving: Callable[[Declared], Callable[[Row], Row]] | None = None,
     training: Callable[[str], TrainedOn] | None = None,
+    trained_on: TrainedOn | None = None,
     progress: Callable[[str], None] | None = None,
     limits: Limits | None = None,
 ) -> Registered:
@@ -73,8 +74,8 @@ def register(  # noqa: PLR0913 - keywords only, each with its default
     must have signed the model's file. `check` is asked of the folder before anything of it is run, and raises
     InvalidDocument where the folder is not sound. `leaving` makes what of a row may leave for a remote model; without
     it, one that takes a classified field is refused. `training` finds the snapshot that `model.trained_on` names, and
-    raises Misuse where there is none. `progress` is told each step as it begins. `limits` hold the
-    conversion, and its wall time the isolated process.
+    raises Misuse where there is none; `trained_on` says it in place of the declaration. `progress` is told each step as
+    it begins. `limits` hold the conversion, and its wall time the isolated process.
 
     Raises InvalidDocument when the folder or a row breaks its rules, with every problem; Misuse when the model cannot
     be taken as it is; Failed when it does not run, or a signature does not hold. Nothing is stored then.
@@ -89,7 +90,7 @@ def register(  # noqa: PLR0913 - keywords only, each with its default
         declared = sources.declared
         if check is not None:
             check(replace(declared, folder=folder))
-        trained_on = _find_training(declared, training)
+        trained_on = trained_on or _find_training(declared, training)
         tell("checking the samples")
         samples = declared.capability.samples
         rows = read_samples(sources.content(samples), str(folder / samples), declared.input)

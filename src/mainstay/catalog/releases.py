@@ -7,6 +7,11 @@
 
 A publisher that dies leaves either the old or the new `current`. A number that never came into force is set aside by
 the next publisher and not used again.
+
+Shadows decide nothing, and so they are no part of what a rollback goes back to: every release keeps those that run,
+but for one that begins to decide. Whoever publishes for a step of a rollout (`rollout`, such as the rollout's id and
+the number of its step) may do so again after dying anywhere: what was published for that step before is not published
+twice, and what stands is returned, be it that release or what somebody has published since.
 """
 
 from __future__ import annotations
@@ -21,7 +26,7 @@ import msgspec
 
 from mainstay.capability.load import load_capability
 from mainstay.capability.words import PREVIOUS
-from mainstay.catalog.types import RELEASE_PAYLOAD, Canary, Digest, Release
+from mainstay.catalog.types import RELEASE_PAYLOAD, Canary, Digest, Release, Shadow
 from mainstay.catalog.versions import open_version
 from mainstay.errors import NOT_READ, Damaged, Misuse
 from mainstay.files import sync_directory, write_atomic
@@ -40,6 +45,9 @@ CURRENT = "current"
 LOCK = "lock"
 MAX_ENVELOPE_BYTES = 1 << 20
 MAX_REASON_CHARACTERS = 10_000
+MAX_SHADOWS = 8  # of a release: each is a process beside every worker
+MAX_QUEUE = 1_000_000
+MAX_ROLLOUT_CHARACTERS = 200
 
 _NAME = re.compile(r"[a-z][a-z0-9-]{1,62}")
 _NUMBERED = re.compile(r"(\d{6,})\.(json|void)")
@@ -48,8 +56,17 @@ Signature = tuple[tuple[str, int, int, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
+class _Asked:
+    """Who publishes, why, and for which step of which rollout, if for one."""
+
+    reason: str
+    principal: str
+    rollout: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class _Content:
-    """What a release puts into force, apart from when, by whom and why."""
+    """What a release puts into force: all that decides."""
 
     version: Digest
     contract: Digest
@@ -57,7 +74,7 @@ class _Content:
     fallback_versions: tuple[Digest, ...]
 
 
-def publish(
+def publish(  # noqa: PLR0913 - keywords only: what is published, and who asked for it
     workspace: Workspace,
     capability: str,
     version: Digest,
@@ -66,6 +83,7 @@ def publish(
     reason: str,
     principal: str,
     canary: tuple[Digest, float] | None = None,
+    rollout: str | None = None,
 ) -> Release:
     """Put `version` of `capability` into force and return its release; `canary` decides for that percentage of keys.
 
@@ -76,19 +94,21 @@ def publish(
     it, or no reason is given; Damaged when a file of a version, or the release in force, is not what was written.
     Nothing is published then.
     """
-    _check_words(capability, reason, principal)
+    asked = _asked(capability, reason, principal, rollout)
     with locked(workspace.releases / capability / LOCK):
         past = _Past(workspace.releases / capability, capability, key.verifier)
+        if past.current is not None and past.was_published(rollout):
+            return past.current
         if past.current is not None and past.current.version == version:
             content = replace(_whole_content_of(workspace, past.current), canary=None)
         else:
             content = _resolve(workspace, capability, version, (each.version for each in past.newest_first()))
         if canary is not None:
             content = _beside(workspace, capability, content, canary)
-        return _put(past, content, key, reason, principal)
+        return _put(past, content, key, asked)
 
 
-def publish_canary(
+def publish_canary(  # noqa: PLR0913 - keywords only: what is published, and who asked for it
     workspace: Workspace,
     capability: str,
     version: Digest,
@@ -97,20 +117,91 @@ def publish_canary(
     key: SigningKey,
     reason: str,
     principal: str,
+    rollout: str | None = None,
 ) -> Release:
     """Keep what is in force, with `version` deciding for `percent` of the keys beside it, in place of another canary.
 
     Raises as `publish` does, and Misuse when nothing is in force.
     """
-    _check_words(capability, reason, principal)
+    asked = _asked(capability, reason, principal, rollout)
     with locked(workspace.releases / capability / LOCK):
         past = _Past(workspace.releases / capability, capability, key.verifier)
         in_force = _whole_content_of(workspace, past.in_force())
-        return _put(past, _beside(workspace, capability, in_force, (version, percent)), key, reason, principal)
+        if past.was_published(rollout):
+            return past.in_force()
+        return _put(past, _beside(workspace, capability, in_force, (version, percent)), key, asked)
+
+
+def publish_shadow(  # noqa: PLR0913 - keywords only: what is published, and who asked for it
+    workspace: Workspace,
+    capability: str,
+    version: Digest,
+    *,
+    share: float,
+    queue: int,
+    key: SigningKey,
+    reason: str,
+    principal: str,
+    rollout: str | None = None,
+) -> Release:
+    """Keep what is in force, with `version` as its shadow: given `share` of the decisions, `queue` waiting at most.
+
+    Asked for a version that is a shadow already, its share and queue are changed. Raises as `publish` does, and Misuse
+    when nothing is in force, the version decides already, or there are MAX_SHADOWS others.
+    """
+    asked = _asked(capability, reason, principal, rollout)
+    if not 0 < share <= 1:
+        raise Misuse(f"a shadow is given a share of the decisions: expected above 0 and at most 1, found {share:g}")
+    if not 1 <= queue <= MAX_QUEUE:
+        raise Misuse(f"decisions wait for a shadow: expected a queue of 1 to {MAX_QUEUE:,}, found {queue:,}")
+    with locked(workspace.releases / capability / LOCK):
+        past = _Past(workspace.releases / capability, capability, key.verifier)
+        current = past.in_force()
+        if past.was_published(rollout):
+            return current
+        if version in _deciding(_content_of(current)):
+            raise Misuse(f"{version} decides already: expected another version as a shadow")
+        contract = _open(workspace, capability, version).manifest.contract.digest
+        made = Shadow(version=version, contract=contract, share=float(share), queue=queue)
+        others = tuple(each for each in current.shadows if each.version != version)
+        if len(others) >= MAX_SHADOWS:
+            raise Misuse(f"{capability} has {len(others)} shadows: expected at most {MAX_SHADOWS}, end one of them")
+        return _put_beside(past, current, (*others, made), key, asked)
+
+
+def end_shadow(
+    workspace: Workspace,
+    capability: str,
+    version: Digest,
+    *,
+    key: SigningKey,
+    reason: str,
+    principal: str,
+    rollout: str | None = None,
+) -> Release:
+    """Keep what is in force without the shadow `version`; where it is none, nothing is published and what stands given.
+
+    Raises Misuse when nothing is in force or no reason is given.
+    """
+    asked = _asked(capability, reason, principal, rollout)
+    with locked(workspace.releases / capability / LOCK):
+        past = _Past(workspace.releases / capability, capability, key.verifier)
+        current = past.in_force()
+        others = tuple(each for each in current.shadows if each.version != version)
+        if past.was_published(rollout) or len(others) == len(current.shadows):
+            return current
+        return _put_beside(past, current, others, key, asked)
 
 
 def roll_back(
-    workspace: Workspace, capability: str, *, key: SigningKey, reason: str, principal: str, to: int | None = None
+    workspace: Workspace,
+    capability: str,
+    *,
+    key: SigningKey,
+    reason: str,
+    principal: str,
+    to: int | None = None,
+    rollout: str | None = None,
 ) -> Release:
     """Publish again what an earlier release put into force, its canary and fallback versions too.
 
@@ -120,12 +211,15 @@ def roll_back(
 
     Raises Misuse when there is no such release or no reason is given, and Damaged as `publish` does.
     """
-    _check_words(capability, reason, principal)
+    asked = _asked(capability, reason, principal, rollout)
     with locked(workspace.releases / capability / LOCK):
         past = _Past(workspace.releases / capability, capability, key.verifier)
-        found = _earlier(past, past.in_force(), to)
+        current = past.in_force()
+        if past.was_published(rollout):
+            return current
+        found = _earlier(past, current, to)
         content = _whole_content_of(workspace, found)
-        return _put(past, content, key, reason, principal, found.content_of or found.number)
+        return _put(past, content, key, asked, content_of=found.content_of or found.number)
 
 
 def read_current(releases: Path, capability: str, verifier: Verifier) -> Release:
@@ -176,6 +270,10 @@ class _Past:
             raise Misuse(f"{self.capability} has no release", hint=f"Publish one: mainstay promote {self.capability}")
         return self.current
 
+    def was_published(self, rollout: str | None) -> bool:
+        """Whether a release of the past was published for this step of a rollout."""
+        return rollout is not None and any(each.rollout == rollout for each in self.newest_first())
+
     def newest_first(self) -> Iterator[Release]:
         """Every release that has been in force, read as it is asked for. Raises Damaged when one is missing."""
         if self.current is None:
@@ -191,6 +289,11 @@ class _Past:
 
 def _content_of(release: Release) -> _Content:
     return _Content(release.version, release.contract, release.canary, release.fallback_versions)
+
+
+def _deciding(content: _Content) -> set[Digest]:
+    """The versions that decide for somebody."""
+    return {content.version} if content.canary is None else {content.version, content.canary.version}
 
 
 def _whole_content_of(workspace: Workspace, release: Release) -> _Content:
@@ -272,10 +375,24 @@ def _open(workspace: Workspace, capability: str, version: Digest) -> StoredVersi
     return opened
 
 
+def _put_beside(past: _Past, current: Release, shadows: tuple[Shadow, ...], key: SigningKey, asked: _Asked) -> Release:
+    """Write the next release: what decides stays as it is, so that a rollback passes over this one."""
+    return _put(past, _content_of(current), key, asked, shadows=shadows, content_of=current.content_of)
+
+
 def _put(
-    past: _Past, content: _Content, key: SigningKey, reason: str, principal: str, content_of: int | None = None
+    past: _Past,
+    content: _Content,
+    key: SigningKey,
+    asked: _Asked,
+    *,
+    shadows: tuple[Shadow, ...] | None = None,
+    content_of: int | None = None,
 ) -> Release:
-    """Write the next release. The lock must be held."""
+    """Write the next release; without `shadows` it has those that run now. The lock must be held."""
+    if shadows is None:
+        shadows = () if past.current is None else past.current.shadows
+    deciding = _deciding(content)
     number = _next_number(past)
     release = Release(
         format="mainstay-release/1",
@@ -287,9 +404,11 @@ def _put(
         canary=content.canary,
         fallback_versions=content.fallback_versions,
         published_at=datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
-        published_by=principal,
-        reason=reason.strip(),
+        published_by=asked.principal,
+        reason=asked.reason.strip(),
         content_of=content_of,
+        shadows=tuple(each for each in shadows if each.version not in deciding),
+        rollout=asked.rollout,
     )
     envelope = sign_envelope(RELEASE_PAYLOAD, msgspec.json.encode(release, order="deterministic"), key)
     write_atomic(past.directory / f"{number:06d}.json", envelope, mode=0o444)
@@ -297,12 +416,16 @@ def _put(
     return release
 
 
-def _check_words(capability: str, reason: str, principal: str) -> None:
+def _asked(capability: str, reason: str, principal: str, rollout: str | None) -> _Asked:
+    """What was said, held against what must be."""
     _check_name(capability)
     if not 1 <= len(reason.strip()) <= MAX_REASON_CHARACTERS:
         raise Misuse("a release needs a reason: expected 1 to 10,000 characters saying why")
     if not principal.strip():
         raise Misuse("a release needs a principal: expected who publishes it")
+    if rollout is not None and not 1 <= len(rollout) <= MAX_ROLLOUT_CHARACTERS:
+        raise Misuse(f"a step of a rollout has a name: expected 1 to {MAX_ROLLOUT_CHARACTERS} characters")
+    return _Asked(reason, principal, rollout)
 
 
 def _check_name(capability: str) -> None:

@@ -117,6 +117,15 @@ class Canary(Struct, frozen=True, kw_only=True):
     fallback_versions: tuple[Digest, ...] = ()  # as of the release, for the canary's own ladder
 
 
+class Shadow(Struct, frozen=True, kw_only=True):
+    """A version that decides beside those in force, after the answer and without effect."""
+
+    version: Digest
+    contract: Digest
+    share: float  # of the decisions, above 0 and at most 1
+    queue: int  # decisions that may wait for it in a worker; more are dropped
+
+
 class Release(Struct, frozen=True, kw_only=True):
     """The small document the data plane executes. Numbered per capability and kept for ever."""
 
@@ -132,3 +141,5 @@ class Release(Struct, frozen=True, kw_only=True):
     published_by: str
     reason: str
     content_of: int | None = None  # after a rollback: the release whose versions these are, published again
+    shadows: tuple[Shadow, ...] = ()
+    rollout: str | None = None  # the step of a rollout that asked for it, for which nothing is published twice

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mainstay.authority.policy import Denial
+    from mainstay.contract.types import Violation
     from mainstay.decision.plan import Plan
     from mainstay.decision.types import Behaviour, ReasonCode
     from mainstay.runtime.types import Result, Row
@@ -88,6 +89,13 @@ def trouble_of(plan: Plan, code: ReasonCode, detail: str, *, failed: bool = Fals
     """What is declared for a reason."""
     behaviour: Behaviour = getattr(plan.capability.when, code)
     return Trouble(behaviour, (Reason(code, detail),), failed=failed)
+
+
+def contract_trouble(plan: Plan, violations: Sequence[Violation]) -> Trouble:
+    """What is declared for an input that breaks these rules."""
+    rules = f"{len(violations)} broken rule{'' if len(violations) == 1 else 's'}"
+    detail = f"{rules}: " + ", ".join(f"{each.field} ({each.rule})" for each in violations[:5])
+    return trouble_of(plan, "contract_violation", detail)
 
 
 def _usable(plan: Plan, result: Result) -> bytes | Trouble:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from mainstay.authority import keys
 from mainstay.catalog import holds, releases
 from mainstay.decision.plan import compile_release
+from mainstay.decision.types import Hold
 from mainstay.errors import MainstayError
 from mainstay.signing import load_verifier
 
@@ -138,16 +139,18 @@ class Watch:
             if standing is None:
                 logger.warning("%s is held no more: its model answers", name)
             elif standing != before.get(name):
-                logger.warning(
-                    "%s is held, what it declares for feed_stopped applies: %s",
-                    name,
-                    standing.damage or standing.detail,
+                hold = hold_of(standing)
+                effect = (
+                    "its fallback ladder answers"
+                    if hold.code == "stopped"
+                    else "what it declares for feed_stopped applies"
                 )
+                logger.warning("%s is held, %s: %s", name, effect, standing.damage or hold.detail)
 
     def _hold(self, services: Mapping[str, Service]) -> None:
         for name, service in services.items():
             standing = self._holds.get(name)
-            service.held = None if standing is None else standing.detail
+            service.held = None if standing is None else hold_of(standing)
 
     # Releases.
 
@@ -171,7 +174,7 @@ class Watch:
             try:
                 release = releases.read_current(self._workspace.releases, name, self._verifier)
                 if plan is None or plan.release != release:
-                    plan = compile_release(self._workspace, release)
+                    plan = compile_release(self._workspace, release, shadows=True)
             except (MainstayError, ValueError, OSError, RuntimeError) as error:
                 logger.error("release of %s not loaded, the one before it stays in force: %s", name, error)  # noqa: TRY400
             if plan is not None:
@@ -232,6 +235,12 @@ class Watch:
             if before.get(name) is not service:
                 release = service.release.release
                 logger.info("serving %s release %d, version %s", name, release.number, release.version)
+
+
+def hold_of(standing: Standing) -> Hold:
+    """What a hold means for decisions. A document that cannot be relied on may say that the capability is stopped."""
+    stopped = standing.stopped is not None or bool(standing.damage)
+    return Hold("stopped" if stopped else "feed_stopped", standing.detail)
 
 
 def _tell_of_fallback(name: str, error: Exception) -> None:

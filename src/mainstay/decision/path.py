@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from mainstay.decision.last_good import LastGood
 from mainstay.decision.service import DONE, Service
+from mainstay.decision.shadow import ShadowDesk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from mainstay.decision.plan import ReleasePlan
     from mainstay.decision.service import Pending
+    from mainstay.decision.shadow import CountShadow
     from mainstay.ledger.journal import Place
 
 DRAIN_POLL_SECONDS = 0.02
@@ -58,11 +60,13 @@ class DecisionPath:
         *,
         call_bytes: int,
         memory: Path,
+        shadowing: tuple[Callable[[], Recording], CountShadow] | None = None,
     ) -> None:
         """`call_bytes` is the most that one call of a batch may have; `memory` a directory for last good answers.
 
         `journal_factory` is given what to call whenever the journal has nothing left to write. `observe` is told each
-        decision that ended, and how many seconds it took.
+        decision that ended, and how many seconds it took. `shadowing` opens another journal, for what shadows would
+        have decided, and is told what becomes of that; without it no shadow is run.
         """
         self.loop = loop
         self.observe = observe
@@ -74,6 +78,7 @@ class DecisionPath:
         self._ticks: list[int] = []  # those of `_deadlines`, as a heap
         self._sweeping = False
         self.journal = journal_factory(self._start_lanes)
+        self._shadow_desk = None if shadowing is None else ShadowDesk(loop, *shadowing)
 
     @property
     def in_flight(self) -> int:
@@ -86,7 +91,9 @@ class DecisionPath:
             self._memory.mkdir(parents=True, exist_ok=True)
             contract = release.production.manifest.contract.digest
             last_good = LastGood(self._memory / f"{release.capability.name}.table", contract)
-        return Service(self, release, last_good)
+        desk = self._shadow_desk
+        shadows = () if desk is None else tuple(desk.open(each) for each in release.shadows)
+        return Service(self, release, last_good, shadows)
 
     def serve(self, services: Iterable[Service]) -> None:
         """Serve these from now on. Calls begun in earlier ones end there."""
@@ -109,6 +116,8 @@ class DecisionPath:
         for service in (*self.services.values(), *self._retiring):
             service.close()
         self.journal.close()
+        if self._shadow_desk is not None:
+            self._shadow_desk.close()
 
     def forget(self, service: Service) -> None:
         """A retired service has answered its last call."""

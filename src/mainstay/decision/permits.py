@@ -15,6 +15,7 @@ from mainstay.catalog.versions import open_version
 from mainstay.errors import Misuse
 
 if TYPE_CHECKING:
+    from mainstay.authority.policy import Moved
     from mainstay.authority.schema import Action
     from mainstay.capability.load import Declared
     from mainstay.signing import Verifier
@@ -29,9 +30,11 @@ def require_permit(
     verifier: Verifier,
     *,
     candidate: Declared | None = None,
+    moved: Moved | None = None,
 ) -> None:
     """Raises Misuse when the person `account` may not do `action` with the capability.
 
+    `moved` says of an action on a version where that is brought.
     `candidate` is the folder whose policies decide while nothing of that name has been released.
     """
     declared = candidate
@@ -40,10 +43,10 @@ def require_permit(
         declared = load_capability(open_version(workspace.versions, version).folder)
     if declared is None:
         raise Misuse(f"{capability} has no release", hint=f"Publish one: mainstay promote {capability}")
-    denial = compile_authority(declared).may(Person(account), action)
+    denial = compile_authority(declared).may(Person(account), action, moved)
     if denial is not None:
         why = f"{denial.policy}: {denial.detail}" if denial.detail else denial.policy
         raise Misuse(
-            f"{account} may not {action} {capability}: {why}",
+            f"{account} may not {action.replace('_', ' ')} {capability}: {why}",
             hint=f"The {declared.capability.authority} of the version in force says who may.",
         )

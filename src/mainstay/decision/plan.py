@@ -6,6 +6,7 @@ policies, the model and the parts of the record that never change. A call then o
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -16,16 +17,16 @@ from mainstay.authority.policy import Authority, compile_authority
 from mainstay.capability.load import load_capability
 from mainstay.catalog.versions import open_version
 from mainstay.decision.ladder import Step, compile_ladder
-from mainstay.decision.record import DecisionRecorder, Served
-from mainstay.decision.runner import compile_runner
-from mainstay.errors import Failed, Misuse
+from mainstay.decision.record import DecisionRecorder, Served, ShadowRecorder
+from mainstay.decision.runner import compile_background_runner, compile_runner
+from mainstay.errors import Failed, MainstayError, Misuse
 from mainstay.privacy.protection import Protector, any_classified
 from mainstay.privacy.pseudonym import load_pseudonym_key
 from mainstay.runtime.calibration import Calibrator
 from mainstay.runtime.novelty import Novelty
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from msgspec import Raw, Struct
 
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from mainstay.decision.types import Stage
     from mainstay.runtime.types import Row
     from mainstay.workspace import Workspace
+
+logger = logging.getLogger("mainstay.decision")
 
 RECORD_SECONDS = 0.020  # kept at the end of a deadline for the record, where that is at most
 RECORD_SHARE = 0.1  # of it
@@ -92,6 +95,16 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
+class ShadowPlan:
+    """A version that is a shadow in one release, ready to run beside it."""
+
+    plan: Plan
+    recorder: ShadowRecorder
+    share: float
+    queue: int
+
+
+@dataclass(frozen=True, slots=True)
 class ReleasePlan:
     """A release, ready to decide."""
 
@@ -99,6 +112,7 @@ class ReleasePlan:
     production: Plan
     canary: Plan | None
     fallbacks: dict[Digest, Plan]  # the versions that rungs of the ladders name
+    shadows: tuple[ShadowPlan, ...] = ()
 
     @property
     def capability(self) -> Capability:
@@ -111,8 +125,11 @@ class ReleasePlan:
         return self.fallbacks | {plan.digest: plan for plan in deciding}
 
 
-def compile_release(workspace: Workspace, release: Release) -> ReleasePlan:
-    """Open a release. Raises Damaged, Failed or InvalidDocument when a version is not whole or cannot run here."""
+def compile_release(workspace: Workspace, release: Release, *, shadows: bool = False) -> ReleasePlan:
+    """Open a release, and its shadows where they are asked for. Those that cannot be opened are logged and left out.
+
+    Raises Damaged, Failed or InvalidDocument when a version that decides is not whole or cannot run here.
+    """
     canary = release.canary
     named = (*release.fallback_versions, *(() if canary is None else canary.fallback_versions))
     compile_plan = partial(_compile, workspace, release)
@@ -123,7 +140,19 @@ def compile_release(workspace: Workspace, release: Release) -> ReleasePlan:
         if canary is None
         else compile_plan(canary.version, canary.contract, "canary", canary.fallback_versions),
         fallbacks={digest: compile_plan(digest, None, "production", ()) for digest in dict.fromkeys(named)},
+        shadows=tuple(_shadows(workspace, release)) if shadows else (),
     )
+
+
+def _shadows(workspace: Workspace, release: Release) -> Iterator[ShadowPlan]:
+    for each in release.shadows:
+        try:
+            plan = _compile(workspace, release, each.version, each.contract, "production", None)
+        except (MainstayError, ValueError, OSError, RuntimeError) as error:
+            logger.error("shadow %s of %s not run: %s", each.version, release.capability, error)  # noqa: TRY400 - says all
+            continue
+        recorder = ShadowRecorder(release.capability, each.version, release.number, plan.authority.digest)
+        yield ShadowPlan(plan, recorder, each.share, each.queue)
 
 
 def compile_stage(workspace: Workspace, release: Release, stage: Stage) -> ReleasePlan:
@@ -136,7 +165,7 @@ def compile_stage(workspace: Workspace, release: Release, stage: Stage) -> Relea
         raise Misuse(f"release {release.number} of {release.capability} had no {stage}")
     compile_plan = partial(_compile, workspace, release)
     return ReleasePlan(
-        release=msgspec.structs.replace(release, canary=None),
+        release=msgspec.structs.replace(release, canary=None, shadows=()),
         production=compile_plan(chosen.version, chosen.contract, stage, chosen.fallback_versions),
         canary=None,
         fallbacks={
@@ -151,9 +180,12 @@ def _compile(
     digest: Digest,
     contract: Digest | None,
     stage: Stage,
-    ladder_versions: tuple[Digest, ...],
+    ladder_versions: tuple[Digest, ...] | None,
 ) -> Plan:
-    """A version as a plan. One that only stands on a ladder has none of its own: it gives no `ladder_versions`."""
+    """A version as a plan. One that only stands on a ladder has none of its own: it gives no `contract`.
+
+    Without `ladder_versions` it is for a shadow: the versions on its ladder are never run.
+    """
     version = open_version(workspace.versions, digest)
     manifest = version.manifest
     if contract is not None and manifest.contract.digest != contract:
@@ -167,6 +199,10 @@ def _compile(
     protector = _protector(workspace, capability, declared.input.properties)
     profile = manifest.profile
     rungs = capability.fallback if contract is not None else ()
+    if ladder_versions is None:
+        compile_lane, ladder_versions = compile_background_runner, ("",) * len(rungs)
+    else:
+        compile_lane = compile_runner
     ladder = compile_ladder(rungs, ladder_versions, declared.input.fields)
     return Plan(
         digest=digest,
@@ -174,7 +210,7 @@ def _compile(
         manifest=manifest,
         declared=declared,
         authority=authority,
-        open_lane=compile_runner(version, declared, protector),
+        open_lane=compile_lane(version, declared, protector),
         recorder=DecisionRecorder(served, workspace.settings.log),
         protector=protector,
         output_protector=_protector(workspace, capability, declared.output.properties),

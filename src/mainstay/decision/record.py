@@ -28,8 +28,12 @@ NULL = b"null"
 NOTHING = b"[]"
 SCHEDULE = "schedule"  # the principal of decisions that a release itself asks for; else it is the id of a key
 
-_BODY = b'{"principal":"%b","key":%b,"input":%b,"output":%b,"confidence":%b,"novelty":%b,"details":%b}'
-_BODY_FROM = _BODY[:-1] + b',"source":%b}'
+_COMMON = b'{"principal":"%b","key":%b,"input":%b,"output":%b,"confidence":%b,"novelty":%b,"details":%b'
+_BODY = _COMMON + b',"seconds":%.6f}'
+_BODY_FROM = _COMMON + b',"source":%b}'
+
+_SHADOW_BODY = b'{"output":%b,"confidence":%b,"novelty":%b,"seconds":%.6f,"details":%b}'
+_ID_IN_ANSWER = slice(len(b'{"decision_id":"'), len(b'{"decision_id":"') + 36)
 
 
 class Verdict(NamedTuple):
@@ -107,15 +111,17 @@ class DecisionRecorder:
             + b',"recorded_at":"%b"}}'
         )
 
-    def record(self, stamp: Stamp, principal: bytes, key: bytes, given: bytes, verdict: Verdict) -> Recorded:
+    def record(
+        self, stamp: Stamp, principal: bytes, key: bytes, given: bytes, verdict: Verdict, seconds: float
+    ) -> Recorded:
         """The record of one decision.
 
         `principal` is the id of the API key, `key` the business key as JSON, `given` the input as it may be recorded,
-        as JSON.
+        as JSON; `seconds` is the time from the call to the verdict.
         """
         decision_id, salt = stamp.next()
         codes, reasons, violations = told(verdict)
-        body = write_body(principal, key, given, verdict)
+        body = _BODY % (*_common(principal, key, given, verdict), seconds)
         outcome = verdict.outcome.encode()
         promised = sha256(salt + body).hexdigest().encode()
         leaf = self._leaf % (decision_id, stamp.at, outcome, codes, principal, promised)
@@ -145,19 +151,56 @@ def told(verdict: Verdict) -> tuple[bytes, bytes, bytes]:
     return _encode([reason.code for reason in verdict.reasons]), _encode(verdict.reasons), violations
 
 
-def write_body(principal: bytes, key: bytes, given: bytes, verdict: Verdict, source: bytes = b"") -> bytes:
-    """The body of a decision. `source` is JSON: where the input stood, if it came in a table."""
-    details = NULL
-    if verdict.reasons:
-        _, reasons, violations = told(verdict)
-        details = _details(verdict, reasons, violations)
+class ShadowRecorder:
+    """Writes the records of what one shadow would have decided in one release."""
+
+    def __init__(self, capability: str, version: Digest, release: int, policy: Digest) -> None:
+        head = b'"capability":%b,"version":%b,"release":%d,"policy":%b' % (
+            _encode(capability),
+            _encode(version),
+            release,
+            _encode(policy),
+        )
+        self._leaf = (
+            b'{"kind":"shadow","id":"%b","at":"%b",'
+            + head.replace(b"%", b"%%")
+            + b',"decision_id":"%b","outcome":"%b","reasons":%b,"body":"%b"}'
+        )
+
+    def record(self, stamp: Stamp, decision_id: bytes, verdict: Verdict, seconds: float) -> bytes:
+        """The framed entry of what would have become of the decision with this id; `seconds` is what the shadow took.
+
+        It holds no input and no key: those stand in the record of the decision.
+        """
+        entry_id, salt = stamp.next()
+        codes, _, _ = told(verdict)
+        output = verdict.output if verdict.recorded is None else verdict.recorded
+        body = _SHADOW_BODY % (output, verdict.confidence, verdict.novelty, seconds, _details(verdict))
+        promised = sha256(salt + body).hexdigest().encode()
+        leaf = self._leaf % (entry_id, stamp.at, decision_id, verdict.outcome.encode(), codes, promised)
+        return frame_entry(leaf, salt, body)
+
+
+def id_in_answer(answer: bytes) -> bytes:
+    """The id of the decision in an answer of a DecisionRecorder."""
+    return answer[_ID_IN_ANSWER]
+
+
+def write_body(principal: bytes, key: bytes, given: bytes, verdict: Verdict, source: bytes) -> bytes:
+    """The body of a decision about a row of a table. `source` is JSON: where the row stood. Nobody waited for it."""
+    return _BODY_FROM % (*_common(principal, key, given, verdict), source)
+
+
+def _common(principal: bytes, key: bytes, given: bytes, verdict: Verdict) -> tuple[bytes, ...]:
     output = verdict.output if verdict.recorded is None else verdict.recorded
-    parts = (principal, key, given, output, verdict.confidence, verdict.novelty, details)
-    return (_BODY_FROM % (*parts, source)) if source else (_BODY % parts)
+    return principal, key, given, output, verdict.confidence, verdict.novelty, _details(verdict)
 
 
-def _details(verdict: Verdict, reasons: bytes, violations: bytes) -> bytes:
-    """Why it ended so, and what was done about it."""
+def _details(verdict: Verdict) -> bytes:
+    """Why it ended so, and what was done about it; null where it is simply answered."""
+    if not verdict.reasons:
+        return NULL
+    _, reasons, violations = told(verdict)
     details = b'{"reasons":%b%b' % (reasons, violations)
     if verdict.answered_by:
         details += b',"answered_by":' + _encode(verdict.answered_by)

@@ -1,9 +1,9 @@
 """Recorded decisions again: on the version that decided, through the decision path itself, recording nothing.
 
 The release in the record says which version decided and what stood on its ladder; both are immutable and addressed by
-content. A decision made while a feed was stopped is replayed as if one were. What a deadline, a crash or an overload
-had to do with a decision cannot be had again: of such a decision the fallback's answer is replayed, where it is one
-that depends on the input alone.
+content. A decision made while a feed or the capability was stopped is replayed as if it were. What a deadline, a crash
+or an overload had to do with a decision cannot be had again: of such a decision the fallback's answer is replayed,
+where it is one that depends on the input alone.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from mainstay.decision.replayed import (
 )
 from mainstay.decision.service import Service
 from mainstay.decision.shown import call_of, hidden_outputs
-from mainstay.decision.types import DecideRequest
+from mainstay.decision.types import DecideRequest, Hold
 from mainstay.errors import MainstayError, Misuse
 from mainstay.ledger.journal import Unrecordable
 from mainstay.signing import load_verifier
@@ -58,7 +58,10 @@ CIRCUMSTANCES = frozenset({"deadline_exceeded", "model_crashed", "model_unavaila
 """Reasons that no input has by itself."""
 
 _BEFORE_THE_MODEL = frozenset({"malformed_input", "contract_violation", "protection_failed"})
-_STOPPED: Final = "feed_stopped"  # the one circumstance that can be had again
+_HOLDS: Final = {  # the circumstances that can be had again
+    "stopped": Hold("stopped", "it was stopped then"),
+    "feed_stopped": Hold("feed_stopped", "a feed was stopped then"),
+}
 _PRINCIPAL = b"replay"
 
 _UNOPENED = (MainstayError, OSError, ValueError, RuntimeError)
@@ -162,7 +165,7 @@ class Replayer:
             return [_unknown(leaf, recorded_of(leaf, body), why) for leaf, body in decisions]
         plan = service.release.production
         results: list[Replayed | None] = []
-        running: dict[bool, list[_Case]] = {False: [], True: []}  # by whether a feed was stopped then
+        running: dict[Hold | None, list[_Case]] = {}  # by what held the capability then
         for leaf, body in decisions:
             recorded = recorded_of(leaf, body)
             call = call_of(plan, leaf, body)
@@ -174,18 +177,18 @@ class Replayer:
                 kept = Unknown("not_kept", "the fallback was the last good answer of that moment, which is not kept")
                 results.append(_unknown(leaf, recorded, kept))
             else:
-                running[_STOPPED in leaf.reasons].append(_Case(leaf, recorded, call))
+                running.setdefault(_hold_then(leaf), []).append(_Case(leaf, recorded, call))
                 results.append(None)
-        ran = {stopped: iter(self._run(service, plan, cases, stopped)) for stopped, cases in running.items()}
+        ran = {hold: iter(self._run(service, plan, cases, hold)) for hold, cases in running.items()}
         return [
-            next(ran[_STOPPED in leaf.reasons]) if each is None else each
+            next(ran[_hold_then(leaf)]) if each is None else each
             for (leaf, _), each in zip(decisions, results, strict=True)
         ]
 
     # Running.
 
-    def _run(self, service: Service, plan: Plan, cases: Sequence[_Case], stopped: bool) -> list[Replayed]:
-        service.held = "a feed was stopped then" if stopped else None
+    def _run(self, service: Service, plan: Plan, cases: Sequence[_Case], hold: Hold | None) -> list[Replayed]:
+        service.held = hold
         try:
             items = self._decide(service, plan, [case.call for case in cases])
         finally:
@@ -287,6 +290,10 @@ def unhurried(release: ReleasePlan) -> ReleasePlan:
     fallbacks = {digest: patient(plan) for digest, plan in release.fallbacks.items()}
     canary = None if release.canary is None else patient(release.canary)
     return replace(release, production=patient(release.production), canary=canary, fallbacks=fallbacks)
+
+
+def _hold_then(leaf: Leaf) -> Hold | None:
+    return next((hold for code, hold in _HOLDS.items() if code in leaf.reasons), None)
 
 
 def _judge(plan: Plan, case: _Case, item: Pending) -> Replayed:

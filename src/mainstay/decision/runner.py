@@ -5,7 +5,9 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from mainstay.catalog.isolation import isolated_model
+import msgspec
+
+from mainstay.catalog.isolation import isolated_graph, isolated_model
 from mainstay.catalog.samples import features_of, mapping_of
 from mainstay.runtime.isolated import IsolatedLane
 from mainstay.runtime.lane import INLINE_SECONDS, GraphLane, seconds_per_batch
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from mainstay.capability.load import Declared
     from mainstay.catalog.versions import StoredVersion
     from mainstay.privacy.protection import Protector
+    from mainstay.runtime.frames import IsolatedModel
     from mainstay.runtime.types import Lane, Result, Row
 
 SAMPLE_ROWS = 64  # how many sample rows a model is timed on
@@ -37,6 +40,18 @@ def compile_runner(version: StoredVersion, declared: Declared, protector: Protec
     if version.manifest.runtime == "isolated":
         return _isolated(version, declared)
     return _remote(declared, protector)
+
+
+def compile_background_runner(version: StoredVersion, declared: Declared, protector: Protector | None) -> Runner:
+    """The same for a model that decides nothing: whatever runs on this machine does so in a process behind all others.
+
+    There it can neither take the worker's memory nor hold its loop, and it can be stopped.
+    """
+    if version.manifest.runtime == "remote":
+        return _remote(declared, protector)
+    isolate = version.manifest.runtime == "isolated"
+    model = isolated_model(version.path, declared) if isolate else isolated_graph(version, declared)
+    return _lane_of(msgspec.structs.replace(model, background=True), declared)
 
 
 def load_graph(version: StoredVersion, declared: Declared) -> OnnxModel:
@@ -58,7 +73,10 @@ def _in_process(version: StoredVersion, declared: Declared) -> Runner:
 
 
 def _isolated(version: StoredVersion, declared: Declared) -> Runner:
-    model = isolated_model(version.path, declared)
+    return _lane_of(isolated_model(version.path, declared), declared)
+
+
+def _lane_of(model: IsolatedModel, declared: Declared) -> Runner:
     batch = declared.capability.limits.batch
 
     def open_lane(loop: asyncio.AbstractEventLoop, _may_start: Callable[[], bool], deliver: Deliver) -> Lane[Any]:

@@ -10,10 +10,10 @@ import msgspec
 
 from mainstay.arrays import TooMany, split_array, split_lines
 from mainstay.decision.breaker import Breaker
-from mainstay.decision.guard import Trouble, denial_of, guard, one_line, trouble_of
+from mainstay.decision.guard import Trouble, contract_trouble, denial_of, guard, one_line, trouble_of
 from mainstay.decision.pace import Pace
 from mainstay.decision.plan import record_seconds
-from mainstay.decision.record import NULL, Stamp, Verdict
+from mainstay.decision.record import NULL, Stamp, Verdict, id_in_answer
 from mainstay.decision.routing import Router
 from mainstay.decision.types import MAX_CALLS, MAX_KEY_CHARACTERS, DecideManyRequest, DecideRequest, Reason
 from mainstay.errors import NOT_READ
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from mainstay.decision.last_good import LastGood
     from mainstay.decision.path import DecisionPath
     from mainstay.decision.plan import Plan, ReleasePlan
-    from mainstay.decision.types import Outcome
+    from mainstay.decision.shadow import Mirror, ShadowArm
+    from mainstay.decision.types import Hold, Outcome
     from mainstay.runtime.types import Lane, Result, Row
 
 RECORD_GRACE_SECONDS = 0.025  # how long after its deadline a decision is still answered if its record took so long
@@ -95,6 +96,7 @@ class Pending:
         "gate",
         "given",
         "key",
+        "mirror",
         "novelty",
         "overdue",
         "plan",
@@ -128,18 +130,26 @@ class Pending:
         self.overdue = False  # its deadline has passed
         self.verdict: Verdict | None = None
         self.answer: bytes | None = None  # None once done: it could not be recorded in time
+        self.mirror: Mirror | None = None  # what shadows are given of it once it is answered
 
 
 class Service:
     """One release being served."""
 
-    def __init__(self, path: DecisionPath, release: ReleasePlan, last_good: LastGood | None) -> None:
+    def __init__(
+        self,
+        path: DecisionPath,
+        release: ReleasePlan,
+        last_good: LastGood | None,
+        shadows: tuple[ShadowArm, ...] = (),
+    ) -> None:
         self.release = release
         self.waiting = 0
         self.retired = False  # it takes no more calls: another service of its capability does
-        self.held: str | None = None  # why its model is not asked: a feed is stopped; None: it is not
+        self.held: Hold | None = None  # why its model is not asked; None: it is
         self._path = path
         self._last_good = last_good
+        self._shadows = shadows
         self._limits = release.capability.limits
         self._arms = {digest: Arm(self, path, plan) for digest, plan in release.plans.items()}
         self._pace = self._arms[release.production.digest].pace
@@ -247,6 +257,7 @@ class Service:
             item.given = Protector.withhold(bytes(request.input))
             self._conclude(item, Verdict("refused", reasons=(Reason("protection_failed", one_line(error)),)))
             return
+        item.mirror = self._mirror(item, request) if self._shadows else None
         try:
             item.row = plan.values(plan.decode(request.input))  # 3
         except (msgspec.DecodeError, UnicodeDecodeError):
@@ -259,9 +270,22 @@ class Service:
         else:
             self._run(item, self._arms[plan.digest])
 
-    def _answers_though_held(self, item: Pending, why: str) -> bool:
-        """Do what is declared for a stopped feed; whether that is to ask the model all the same."""
-        trouble = trouble_of(item.plan, "feed_stopped", why)
+    def _mirror(self, item: Pending, request: DecideRequest) -> Mirror | None:
+        """What is kept of a call for those shadows that are given it."""
+        key = None if request.key is None else item.key
+        arms = [arm for arm in self._shadows if arm.takes(key)]
+        return (bytes(request.input), key is not None, arms) if arms else None
+
+    def _answers_though_held(self, item: Pending, hold: Hold) -> bool:
+        """Do what is declared for a stopped feed; whether that is to ask the model all the same.
+
+        What is stopped itself has its fallback ladder, whatever is declared. Shadows see none of it.
+        """
+        item.mirror = None
+        if hold.code == "stopped":
+            trouble = Trouble("fallback", (Reason("stopped", hold.detail),))
+        else:
+            trouble = trouble_of(item.plan, "feed_stopped", hold.detail)
         if trouble.behaviour == "answer":
             item.reasons = trouble.reasons
             return True
@@ -277,9 +301,7 @@ class Service:
         item.violations = item.plan.violations(raw)
         if any(each.rule == "malformed" for each in item.violations):
             item.given = item.plan.given_malformed(raw)  # whoever reads the record could not read it as JSON either
-        rules = f"{len(item.violations)} broken rule{'' if len(item.violations) == 1 else 's'}"
-        detail = f"{rules}: " + ", ".join(f"{v.field} ({v.rule})" for v in item.violations[:5])
-        self._settle(item, trouble_of(item.plan, "contract_violation", detail))
+        self._settle(item, contract_trouble(item.plan, item.violations))
 
     # 5 and 6: running.
 
@@ -479,11 +501,13 @@ class Service:
                 self._finish(item, None)
             return len(items)
         stamp = Stamp(place, len(items))
+        now = self._path.loop.time()
         framed, answers, size = [], [], 0
         for item in items:
             assert item.verdict is not None
             item.state = _RECORDING
-            recorded = item.plan.recorder.record(stamp, item.principal, item.key, item.given, item.verdict)
+            seconds = now - item.begun
+            recorded = item.plan.recorder.record(stamp, item.principal, item.key, item.given, item.verdict, seconds)
             framed.append(recorded.framed)
             answers.append(recorded.answer)
             size += len(recorded.framed)
@@ -507,6 +531,12 @@ class Service:
             assert verdict is not None
             if verdict.outcome == "answered":
                 self._last_good.put(item.key, verdict.output, _now_ms())
+        if item.mirror is not None:
+            if answer is not None:
+                raw, keyed, arms = item.mirror
+                for arm in arms:
+                    arm.give(id_in_answer(answer), raw, keyed=keyed)
+            item.mirror = None
         item.given = NULL  # the sweeper may hold the item until its deadline: keep little
         item.row = ()
         self.waiting -= 1
@@ -531,11 +561,16 @@ class Service:
         self.retired = True
         if not self.waiting:
             self._path.forget(self)
+            for shadow in self._shadows:
+                shadow.retire()
+            self._shadows = ()
             self.close()
 
     def close(self) -> None:
         for arm in self._arms.values():
             arm.lane.close()
+        for shadow in self._shadows:
+            shadow.close()
         if self._last_good is not None:
             self._last_good.close()
 

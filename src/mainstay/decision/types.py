@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from msgspec import Raw, Struct
 
@@ -26,6 +26,7 @@ ReasonCode = Literal[
     "outside_authority",  # the capability may not decide this without a person; the policy is named
     "overloaded",  # more decisions wait than the model can take in time
     "feed_stopped",  # what the capability lives on is stopped at the door: too many bad rows, or another schema
+    "stopped",  # the capability itself is stopped, by a person or by its rollout
     "no_fallback",  # the ladder was climbed and no rung had an answer
 ]
 
@@ -43,6 +44,7 @@ REASONS: dict[ReasonCode, tuple[int, str]] = {
     "outside_authority": (403, "This decision is outside the capability's authority"),
     "overloaded": (429, "Too many decisions wait"),
     "feed_stopped": (503, "The feed behind this capability is stopped"),
+    "stopped": (503, "This capability is stopped"),
     "no_fallback": (502, "No fallback had an answer"),
 }
 """For every reason: the HTTP status of a single decision refused for it, and the title of the problem."""
@@ -52,6 +54,13 @@ class Reason(Struct, frozen=True):
     """Why a decision ended as it did."""
 
     code: ReasonCode
+    detail: str
+
+
+class Hold(NamedTuple):
+    """Why the model of a capability is not asked."""
+
+    code: Literal["feed_stopped", "stopped"]
     detail: str
 
 

@@ -15,7 +15,7 @@ import polars as pl
 
 from mainstay.lake import snapshots
 from mainstay.lake.conditions import MAX_VALUES, AllOf, NoneOf, OneOf, Within, in_runs
-from mainstay.lake.decision_rows import BATCH_AT, BATCH_ID, BATCH_LEAF, BATCHES, BODIES, DECISIONS, OUTCOMES
+from mainstay.lake.decision_rows import BATCH_AT, BATCH_ID, BATCH_LEAF, BATCHES, BODIES, DECISIONS, OUTCOMES, SHADOWS
 from mainstay.lake.lagging import instant
 from mainstay.ledger.index import Index
 from mainstay.ledger.log import Log
@@ -53,7 +53,7 @@ class Erasures:
         `rows` are about to be exported. A table that `writer` has brought to `below` was seen to before that.
         """
         changed = 0
-        for kind in (DECISIONS, OUTCOMES):
+        for kind in (DECISIONS, OUTCOMES, SHADOWS):
             for name in lake.names(kind) if self._requests else ():
                 table = lake.table(name)
                 if (table.position(writer) or 0) < below:

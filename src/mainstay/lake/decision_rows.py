@@ -1,4 +1,4 @@
-"""Decisions and reported outcomes as rows: what stands in their leaves, and in their bodies while these are there.
+"""Decisions, outcomes and what shadows would have decided, as rows: of leaves, and of bodies while these are there.
 
 Inputs, outputs, details and outcomes are JSON text, because each capability has its own. A business key is a digest
 (HMAC-SHA256, 128 bits, hex), so that a table names nobody by it.
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 DECISIONS: Final = "decisions/"
 OUTCOMES: Final = "outcomes/"
+SHADOWS: Final = "shadows/"
 BATCHES: Final = "batches/"  # the tables of scheduled batches: a capability, and the batch's name
 DAY: Final = "day"  # the partition of every table that grows by the day
 INTAKE_DAY: Final = "mainstay_day"  # the same, of tables whose other columns a contract names
@@ -33,6 +34,7 @@ DECISION_BODY: Final = {
     "confidence": pl.Float64(),
     "novelty": pl.Float64(),
     "details": pl.String(),
+    "seconds": pl.Float64(),  # from the call to the verdict; null for rows of batches, and before it was recorded
     # The row that was decided about in a batch, and where it stood; null for calls.
     "source_batch": pl.String(),
     "source_table": pl.String(),
@@ -46,6 +48,22 @@ OUTCOME_BODY: Final = {
     "outcome": pl.String(),
     "observed_at": _INSTANT,
 }
+SHADOW_BODY: Final = {
+    "output": pl.String(),
+    "confidence": pl.Float64(),
+    "novelty": pl.Float64(),
+    "details": pl.String(),
+    "seconds": pl.Float64(),  # that the shadow took
+}
+_SHADOW_LEAF: Final = {
+    "version": pl.String(),
+    "release": pl.Int64(),
+    "decision_id": pl.String(),
+    "outcome": pl.String(),  # that the decision would have had
+    "reasons": pl.List(pl.String()),
+    "policy": pl.String(),
+    "leaf_hash": pl.String(),
+}
 _DECISION_LEAF: Final = {
     "version": pl.String(),
     "release": pl.Int64(),
@@ -58,8 +76,13 @@ _BOTH: Final = {"principal": pl.String(), "leaf_hash": pl.String()}
 SCHEMAS: Final = {
     DECISIONS: pl.Schema({DAY: pl.Date(), **_LEAF, **_DECISION_LEAF, **_BOTH, **DECISION_BODY}),
     OUTCOMES: pl.Schema({DAY: pl.Date(), **_LEAF, **_BOTH, **OUTCOME_BODY}),
+    SHADOWS: pl.Schema({DAY: pl.Date(), **_LEAF, **_SHADOW_LEAF, **SHADOW_BODY}),
 }
-BODIES: Final = {DECISIONS: tuple(DECISION_BODY), OUTCOMES: tuple(OUTCOME_BODY)}  # the columns that may be erased
+BODIES: Final = {  # the columns that may be erased
+    DECISIONS: tuple(DECISION_BODY),
+    OUTCOMES: tuple(OUTCOME_BODY),
+    SHADOWS: tuple(SHADOW_BODY),
+}
 
 BATCH_ID: Final = "mainstay_decision_id"
 BATCH_AT: Final = "mainstay_at"  # of the record
@@ -80,6 +103,7 @@ class _Leaf(msgspec.Struct):
     reasons: list[str] = []
     policy: str | None = None
     principal: str | None = None
+    decision_id: str | None = None
 
 
 class _Source(msgspec.Struct):
@@ -97,6 +121,7 @@ class _DecisionBody(msgspec.Struct):
     confidence: float | None = None
     novelty: float | None = None
     details: msgspec.Raw = msgspec.Raw(b"null")
+    seconds: float | None = None
     source: _Source | None = None
 
 
@@ -112,6 +137,8 @@ _decision_body = msgspec.json.Decoder(_DecisionBody).decode
 _outcome_body = msgspec.json.Decoder(_OutcomeBody).decode
 _NO_DECISION: Final = (None,) * len(DECISION_BODY)
 _NO_OUTCOME: Final = (None,) * len(OUTCOME_BODY)
+_NO_SHADOW: Final = (None,) * len(SHADOW_BODY)
+_OURS: Final = (b'{"kind":"decision"', b'{"kind":"outcome"', b'{"kind":"shadow"')
 
 _NO_SOURCE: Final = _Source()
 
@@ -130,7 +157,7 @@ class Rows:
 
     def add(self, sequence: int, entry: Entry, leaf_hash: str) -> None:
         """The row of an entry; none for a change, and for what Mainstay did not write."""
-        if not entry.leaf.startswith((b'{"kind":"decision"', b'{"kind":"outcome"')):
+        if not entry.leaf.startswith(_OURS):
             return
         try:
             leaf = _leaf(entry.leaf)
@@ -147,6 +174,10 @@ class Rows:
         elif leaf.kind == "outcome":
             row = (*head, *tail, *self._outcome(entry.body, leaf.at))
             self._rows.setdefault((OUTCOMES, leaf.capability), []).append(row)
+        elif leaf.kind == "shadow":
+            said = (leaf.decision_id, leaf.outcome, _BETWEEN.join(leaf.reasons), leaf.policy)
+            row = (*head, leaf.version, leaf.release, *said, leaf_hash, *self._shadow(entry.body))
+            self._rows.setdefault((SHADOWS, leaf.capability), []).append(row)
 
     def frames(self) -> dict[tuple[str, str], pl.DataFrame]:
         """What was added, by kind of table and capability, in the order of the log."""
@@ -165,6 +196,7 @@ class Rows:
                 body.confidence,
                 body.novelty,
                 _text(body.details),
+                body.seconds,
                 source.batch,
                 source.table,
                 source.item,
@@ -174,6 +206,16 @@ class Rows:
         except NOT_READ:
             self.unread += 1
             return _NO_DECISION
+
+    def _shadow(self, content: bytes) -> _Row:
+        if not content:
+            return _NO_SHADOW
+        try:
+            body = _decision_body(content)
+            return (_text(body.output), body.confidence, body.novelty, _text(body.details), body.seconds)
+        except NOT_READ:
+            self.unread += 1
+            return _NO_SHADOW
 
     def _outcome(self, content: bytes, at: str) -> _Row:
         if not content:

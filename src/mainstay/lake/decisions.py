@@ -1,4 +1,4 @@
-"""Decisions and outcomes reach the lake from the sealed log, each exactly once.
+"""Decisions, outcomes and what shadows would have decided reach the lake from the sealed log, each exactly once.
 
 A step reads a batch of entries behind those exported last, appends their rows, a table per capability, and then says in
 the table `exports` how far that went. Each table knows by itself how far it has come: a step that was killed is made
@@ -15,7 +15,7 @@ import polars as pl
 
 from mainstay.errors import Failed, Misuse
 from mainstay.lake.decision_erasures import Erasures
-from mainstay.lake.decision_rows import DAY, DECISIONS, OUTCOMES, SCHEMAS, Rows
+from mainstay.lake.decision_rows import DAY, DECISIONS, OUTCOMES, SCHEMAS, SHADOWS, Rows
 from mainstay.lake.lagging import Lag, lag_behind
 from mainstay.lake.location import check_name
 from mainstay.ledger.archives import archived_until
@@ -46,6 +46,7 @@ _EXPORTS_SCHEMA: Final = pl.Schema(
         "last": pl.Int64(),  # behind the last entry
         "decisions": pl.Int64(),
         "outcomes": pl.Int64(),
+        "shadows": pl.Int64(),
         "blanked": pl.Int64(),  # rows exported before that an erasure emptied
         "exported_at": pl.Datetime("us", "UTC"),
     }
@@ -59,6 +60,7 @@ class Exported(NamedTuple):
     last: int  # behind the last entry that was looked at
     decisions: int
     outcomes: int
+    shadows: int
     blanked: int
 
 
@@ -105,15 +107,15 @@ class Exporter:
         if begin > first:
             logger.warning("not exported, because they left with an archive: entries %d to %d", first, begin - 1)
         if begin >= size:
-            return Exported(first, max(first, begin), 0, 0, 0)
+            return Exported(first, max(first, begin), 0, 0, 0, 0)
         batch = self._read(begin, min(size, begin + limit))
         erasures = Erasures(self._ledger, batch.requests)
         frames = batch.rows.frames()
         blanked = erasures.blank_tables(self._lake, frames, below=batch.last, writer=WRITER)
-        counts = {DECISIONS: 0, OUTCOMES: 0}
+        counts = {DECISIONS: 0, OUTCOMES: 0, SHADOWS: 0}
         for (kind, capability), rows in frames.items():
             counts[kind] += self._append(kind, capability, erasures.blank_rows(kind, capability, rows), batch.last)
-        done = Exported(begin, batch.last, counts[DECISIONS], counts[OUTCOMES], blanked)
+        done = Exported(begin, batch.last, counts[DECISIONS], counts[OUTCOMES], counts[SHADOWS], blanked)
         self._say(exports, done, -1 if reached is None else reached)
         return done
 
@@ -167,8 +169,8 @@ class Exporter:
             return
         raise Failed(
             f"the lake holds {first:,} entries of a log that is not this one, which has {size:,}",
-            hint="Give this ledger a lake of its own, or move the tables exports, decisions/* and outcomes/* away:"
-            " they are made anew from the log.",
+            hint="Give this ledger a lake of its own, or move the tables exports, decisions/*, outcomes/* and"
+            " shadows/* away: they are made anew from the log.",
         )
 
     def _table(self, name: str, schema: pl.Schema) -> Table:

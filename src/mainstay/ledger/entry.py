@@ -22,7 +22,7 @@ SALT_BYTES = 16
 SEGMENT_HEX = 10  # 40 bits
 MAX_LEAF_BYTES = 0xFFFF  # C2SP tlog-tiles: an entry bundle counts the bytes of a leaf in 16 bits
 
-Kind = Literal["decision", "outcome", "change"]
+Kind = Literal["decision", "outcome", "change", "shadow"]
 
 
 class Entry(NamedTuple):
@@ -58,7 +58,7 @@ class Leaf(msgspec.Struct, frozen=True):
 # How the leaves that Mainstay writes begin, so that loops over millions need not parse JSON: kind, milliseconds,
 # segment, counter. `read_id` is the same for any leaf.
 LEAF_HEAD = re.compile(
-    rb'\{"kind":"(decision|outcome|change)","id":"'
+    rb'\{"kind":"(decision|outcome|change|shadow)","id":"'
     rb'([0-9a-f]{8}-[0-9a-f]{4})-(7[0-9a-f]{3}-8[0-9a-f]{3}-[0-9a-f]{4})([0-9a-f]{8})"'
 )
 _ID = re.compile(r"([0-9a-f]{8})-([0-9a-f]{4})-7([0-9a-f]{3})-8([0-9a-f]{3})-([0-9a-f]{4})([0-9a-f]{8})", re.ASCII)

@@ -223,7 +223,7 @@ def _ruled(index: Index, request: Request, rule: Rule, found: Bundle) -> int:
         leaf = found.leaf(sequence)
         if leaf is None or not leaf.erasable or not rule.covers(leaf.capability, leaf.at, sequence):
             continue
-        if leaf.outcome != "review" or not index.erasures.waited(leaf.id, request.sequence):
+        if not leaf.is_review or not index.erasures.waited(leaf.id, request.sequence):
             chosen |= 1 << sequence % WIDTH
     for first, last in index.erasures.listed_in(found.number):
         chosen &= ~(((1 << (last - first)) - 1) << first % WIDTH)

@@ -163,9 +163,14 @@ class AnyLeaf(msgspec.Struct):
     action: str | None = None
 
     @property
+    def is_review(self) -> bool:
+        """Whether it is a decision that was left to a person. A shadow's outcome leaves nothing to anybody."""
+        return self.kind == "decision" and self.outcome == "review"
+
+    @property
     def erasable(self) -> bool:
         """Whether entries of this kind may ever be erased: what people and models said may, changes may not."""
-        return self.kind in {"decision", "outcome"} or (self.kind == "change" and self.action == RESOLVED)
+        return self.kind in {"decision", "outcome", "shadow"} or (self.kind == "change" and self.action == RESOLVED)
 
 
 _any_leaf = msgspec.json.Decoder(AnyLeaf).decode

@@ -31,8 +31,18 @@ if TYPE_CHECKING:
 INDEX_FILE = "index.db"
 CHUNK_ENTRIES = 4_096  # indexed in one transaction
 
-_VERSION = 3  # of the schema; an index of another version is made anew
-_TABLES = ("position", "runs", "decisions", "outcomes", "waiting", "resolutions", "counters", *ERASURE_TABLES)
+_VERSION = 4  # of the schema; an index of another version is made anew
+_TABLES = (
+    "position",
+    "runs",
+    "decisions",
+    "outcomes",
+    "shadows",
+    "waiting",
+    "resolutions",
+    "counters",
+    *ERASURE_TABLES,
+)
 _SCHEMA = """
 -- `key_check` tells by which key the digests of business keys were made.
 CREATE TABLE position (sequence INTEGER NOT NULL, last_leaf_hash BLOB NOT NULL, key_check BLOB NOT NULL);
@@ -58,6 +68,10 @@ CREATE TABLE outcomes (
 );
 CREATE INDEX outcomes_by_decision ON outcomes (decision_id) WHERE decision_id IS NOT NULL;
 CREATE INDEX outcomes_by_key ON outcomes (capability, key) WHERE decision_id IS NULL;
+
+-- What shadows would have decided, by the decision that they shadowed.
+CREATE TABLE shadows (sequence INTEGER PRIMARY KEY, decision_id TEXT NOT NULL);
+CREATE INDEX shadows_by_decision ON shadows (decision_id);
 
 -- Decisions that wait for a person, and no others: the table is as long as the queue, whatever the history.
 CREATE TABLE waiting (
@@ -265,6 +279,13 @@ class Index:
         )
         return [row[0] for row in rows]
 
+    def shadows_of(self, decision_id: str) -> list[int]:
+        """The sequences of what shadows would have decided instead of a decision."""
+        rows = self._database.execute(
+            "SELECT sequence FROM shadows WHERE decision_id = ? ORDER BY sequence", (decision_id,)
+        )
+        return [row[0] for row in rows]
+
     def _position(self) -> tuple[int, bytes]:
         sequence, last = self._database.execute("SELECT sequence, last_leaf_hash FROM position").fetchone()
         return sequence, last
@@ -324,6 +345,7 @@ class Index:
         write("INSERT INTO runs (segment, first_counter, first_sequence, entries) VALUES (?, ?, ?, ?)", chunk.runs)
         write("INSERT INTO decisions VALUES (?, ?, ?, ?, ?, ?, ?, ?)", chunk.decisions)
         write("INSERT INTO outcomes VALUES (?, ?, ?, ?, ?, ?, ?, ?)", chunk.outcomes)
+        write("INSERT INTO shadows VALUES (?, ?)", chunk.shadows)
         write("INSERT INTO resolutions VALUES (?, ?)", chunk.resolutions)
         write(
             "INSERT INTO waiting SELECT ?, ?, ?, ? WHERE NOT EXISTS (SELECT 1 FROM resolutions WHERE decision_id = ?)",

@@ -62,6 +62,7 @@ WHERE sequence >= :first AND sequence < :last AND capability = :capability AND a
 """
 _OUTCOMES_OF_KEY = "SELECT sequence FROM outcomes WHERE capability = ? AND key = ?"
 _OUTCOMES_OF_DECISION = "SELECT sequence FROM outcomes WHERE decision_id = ?"
+_SHADOWS_OF = "SELECT sequence FROM shadows WHERE decision_id = ?"
 _RESOLUTIONS_OF = "SELECT sequence FROM resolutions WHERE decision_id = ?"
 
 
@@ -141,9 +142,9 @@ class ErasureTables:
         return sorted(found)
 
     def about(self, decision_id: str) -> list[int]:
-        """The entries that name a decision: what was reported of it, and what people decided."""
+        """The entries that name a decision: what was reported of it, what people decided, what shadows would have."""
         rows = self._database.execute(
-            f"{_OUTCOMES_OF_DECISION} UNION {_RESOLUTIONS_OF}", (decision_id, decision_id)
+            f"{_OUTCOMES_OF_DECISION} UNION {_RESOLUTIONS_OF} UNION {_SHADOWS_OF}", (decision_id,) * 3
         ).fetchall()
         return [row[0] for row in rows]
 

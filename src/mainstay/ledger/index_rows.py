@@ -58,6 +58,13 @@ class WaitingRow(NamedTuple):
     at: str
 
 
+class ShadowRow(NamedTuple):
+    """Where it stands what a shadow would have decided; the rest is read from the log."""
+
+    sequence: int
+    decision_id: str
+
+
 class _Leaf(msgspec.Struct):
     kind: str
     id: str
@@ -66,6 +73,7 @@ class _Leaf(msgspec.Struct):
     version: str | None = None
     outcome: str | None = None
     reasons: list[str] = []
+    decision_id: str | None = None  # of a shadow
     action: str | None = None  # of a change, as is the next
     subject: str | None = None
 
@@ -95,6 +103,7 @@ class Chunk:
         self.runs: list[list[str | int]] = []  # segment, first counter, first sequence, entries
         self.decisions: list[DecisionRow] = []
         self.outcomes: list[OutcomeRow] = []
+        self.shadows: list[ShadowRow] = []
         self.waiting: list[WaitingRow] = []
         self.resolutions: list[tuple[int, str]] = []
         self.counters: Counter[tuple[str, str, str]] = Counter()
@@ -121,6 +130,8 @@ class Chunk:
                 self._add_decision(sequence, leaf, leaf.capability, entry)
             elif leaf.capability is not None and leaf.kind == "outcome":
                 self._add_outcome(sequence, leaf, leaf.capability, entry.body)
+            elif leaf.capability is not None and leaf.kind == "shadow":
+                self._add_shadow(sequence, leaf, leaf.capability, entry.body)
             elif leaf.kind == "change":
                 self._add_change(sequence, leaf, entry)
         except NOT_READ:
@@ -158,6 +169,12 @@ class Chunk:
         )
         self.counters[capability, "outcome", ""] += 1
         self._keep(capability, sequence, leaf.at)
+
+    def _add_shadow(self, sequence: int, leaf: _Leaf, capability: str, content: bytes) -> None:
+        if leaf.decision_id is not None:
+            self.shadows.append(ShadowRow(sequence, leaf.decision_id))
+        if content:
+            self._keep(capability, sequence, leaf.at)
 
     def _add_change(self, sequence: int, leaf: _Leaf, entry: Entry) -> None:
         if leaf.action == RESOLVED and leaf.subject is not None:

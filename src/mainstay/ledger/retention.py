@@ -128,7 +128,7 @@ class Retention:
                 yield sequence
 
     def _waits(self, leaf: AnyLeaf, size: int) -> bool:
-        return leaf.outcome == "review" and self._index.erasures.waited(leaf.id, size)
+        return leaf.is_review and self._index.erasures.waited(leaf.id, size)
 
 
 def midnight(now: datetime) -> datetime:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from mainstay.files import write_all
-from mainstay.runtime.confinement import confine, die_with, limit_resources
+from mainstay.runtime.confinement import confine, die_with, limit_resources, stand_back
 from mainstay.runtime.frames import ChildInfo, Fault, Gave, Inbox, Label, Refused, Start, frame
 
 if TYPE_CHECKING:
@@ -59,6 +59,8 @@ def serve(descriptor: int, load: Callable[[IsolatedModel], Loaded]) -> None:
     start = msgspec.msgpack.decode(channel.read(), type=Start)
     die_with(start.parent)
     limit_resources(start.model.memory_bytes)
+    if start.model.background:
+        stand_back()
     confined = confine(Path(start.model.folder), Path.cwd())
     _show_what_is_printed()
     opening, loaded = _load(load, start.model, confined)

@@ -34,6 +34,8 @@ CONFINEMENTS: Final = {
 FILE_BYTES: Final = 256 << 20  # of one file
 OPEN_FILES: Final = 512
 
+_LAST: Final = 19  # the niceness of those that come last
+
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_SECCOMP: Final = 22
 _PR_SET_NO_NEW_PRIVS: Final = 38
@@ -64,6 +66,11 @@ def limit_resources(memory_bytes: int) -> None:
         resource.setrlimit(kind, (bound_here, bound_here))
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
+
+
+def stand_back() -> None:
+    """Let every other process have the processor first."""
+    os.nice(_LAST)
 
 
 def confine(folder: Path, private: Path) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 import msgspec
 
 from mainstay.capability.types import OutputField  # noqa: TC001 - msgspec reads the annotations
-from mainstay.runtime.types import Feature, Prediction
+from mainstay.runtime.types import Feature, ModelInput, ModelOutput, Prediction
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -33,7 +33,7 @@ class IsolatedModel(msgspec.Struct, frozen=True, kw_only=True):
     """A model that runs in a process of its own, and how rows become its input and its output becomes values."""
 
     folder: str  # absolute path of the version's folder, which holds its code and its model file
-    kind: Literal["sklearn", "xgboost", "lightgbm", "python"]
+    kind: Literal["sklearn", "xgboost", "lightgbm", "python", "onnx"]
     file: str | None = None  # the model file inside the folder; None for kind python
     call: str | None = None  # kind python: `predict.py:predict`
     fields: tuple[str, ...]  # names of the values of a row, in order
@@ -44,6 +44,10 @@ class IsolatedModel(msgspec.Struct, frozen=True, kw_only=True):
     confidence: str | None = None  # kind python: the output field that states it
     memory_bytes: int = 4_096 << 20  # of address space
     start_seconds: float = 60.0  # how long loading may take
+    background: bool = False  # it runs on what others leave of the processor
+    inputs: tuple[ModelInput, ...] = ()  # kind onnx: of the graph, as are the next two
+    outputs: tuple[ModelOutput, ...] = ()
+    classes: tuple[Label, ...] = ()
 
 
 class Start(msgspec.Struct, frozen=True, array_like=True):

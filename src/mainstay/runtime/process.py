@@ -30,6 +30,8 @@ _ONE_THREAD: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREAD
 # The program of a kind. That of the libraries stands with what knows them, which this package never imports.
 _CALLABLE_PROGRAM: Final = "mainstay.runtime.child"
 _LIBRARY_PROGRAM: Final = "mainstay.catalog.library_child"
+_GRAPH_PROGRAM: Final = "mainstay.runtime.graph_child"
+_PROGRAMS: Final = {"python": _CALLABLE_PROGRAM, "onnx": _GRAPH_PROGRAM}
 
 
 class ChildProcess:
@@ -87,7 +89,7 @@ def _start(model: IsolatedModel, descriptor: int, output: int, directory: Path) 
     environment["PYTHONHASHSEED"] = "0"
     environment |= dict.fromkeys(("HOME", "TMPDIR"), str(directory))
     environment |= dict.fromkeys(_ONE_THREAD, "1")
-    program = _CALLABLE_PROGRAM if model.kind == "python" else _LIBRARY_PROGRAM
+    program = _PROGRAMS.get(model.kind, _LIBRARY_PROGRAM)
     return subprocess.Popen(
         # -B: a version's folder stays as it is.
         [sys.executable, "-P", "-s", "-B", "-m", program, str(descriptor)],

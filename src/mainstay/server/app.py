@@ -503,7 +503,7 @@ def observe_into(counts: Counts) -> Callable[[Pending, float], None]:
         if verdict is None or item.answer is None:
             return
         reason = verdict.reasons[0].code if verdict.reasons else metrics.NO_REASON
-        counts.count(item.plan.capability.name, verdict.outcome, reason, seconds)
+        counts.count(item.plan.capability.name, item.plan.stage, verdict.outcome, reason, seconds)
 
     return observe
 

@@ -40,10 +40,12 @@ class Latency(Struct):
 
 
 class Counts(Struct):
-    """Everything a worker counts. Keys of `decisions` are capability, outcome and reason, tab-separated."""
+    """Everything a worker counts. Several words of a key are tab-separated."""
 
-    decisions: dict[str, int] = field(default_factory=dict)
-    latency: dict[str, Latency] = field(default_factory=dict)  # by capability
+    decisions: dict[str, int] = field(default_factory=dict)  # by capability, stage, outcome and first reason
+    latency: dict[str, Latency] = field(default_factory=dict)  # by capability and stage
+    shadows: dict[str, int] = field(default_factory=dict)  # by capability, and what became of it in the shadow
+    shadow_latency: dict[str, Latency] = field(default_factory=dict)  # by capability
     refused_calls: dict[str, int] = field(default_factory=dict)  # by HTTP status; calls that made no decision
     outcomes: dict[str, int] = field(default_factory=dict)  # reported outcomes by capability
     events: dict[str, int] = field(default_factory=dict)  # pushed events by capability and source, tab-separated
@@ -52,13 +54,24 @@ class Counts(Struct):
     sync_seconds: float = 0.0
     write_failures: int = 0
 
-    def count(self, capability: str, outcome: str, reason: str, seconds: float) -> None:
-        key = f"{capability}\t{outcome}\t{reason}"
+    def count(self, capability: str, stage: str, outcome: str, reason: str, seconds: float) -> None:
+        key = f"{capability}\t{stage}\t{outcome}\t{reason}"
         self.decisions[key] = self.decisions.get(key, 0) + 1
-        latency = self.latency.get(capability)
+        place = f"{capability}\t{stage}"
+        latency = self.latency.get(place)
         if latency is None:
-            latency = self.latency[capability] = Latency()
+            latency = self.latency[place] = Latency()
         latency.observe(seconds)
+
+    def count_shadow(self, capability: str, fate: str, decisions: int, seconds: float) -> None:
+        """So many decisions that a shadow was given; `seconds` is what each took, of those that were not dropped."""
+        key = f"{capability}\t{fate}"
+        self.shadows[key] = self.shadows.get(key, 0) + decisions
+        if fate != "dropped":
+            latency = self.shadow_latency.get(capability)
+            if latency is None:
+                latency = self.shadow_latency[capability] = Latency()
+            latency.observe(seconds)
 
     def count_outcomes(self, capability: str, reported: int) -> None:
         self.outcomes[capability] = self.outcomes.get(capability, 0) + reported
@@ -76,14 +89,26 @@ def slot_file(run: Path, slot: int) -> Path:
 
 
 def load_counts(path: Path) -> Counts:
-    """What an earlier worker of this slot had counted; nothing when the file is absent or of another form."""
+    """What an earlier worker of this slot had counted; nothing when the file is absent or of another form.
+
+    Before there were stages in it, all that was counted counts as production's.
+    """
     try:
         counts = msgspec.json.decode(path.read_bytes(), type=Counts)
     except (OSError, *NOT_READ):
         return Counts()
-    sound = all(len(each.buckets) == len(BOUNDS_SECONDS) + 1 for each in counts.latency.values())
-    sound = sound and all(key.count("\t") == 2 for key in counts.decisions)
-    return counts if sound and all(key.count("\t") == 1 for key in counts.events) else Counts()
+    counts.decisions = {_staged(key, 3): number for key, number in counts.decisions.items()}
+    counts.latency = {_staged(key, 1): latency for key, latency in counts.latency.items()}
+    histograms = (*counts.latency.values(), *counts.shadow_latency.values())
+    sound = all(len(each.buckets) == len(BOUNDS_SECONDS) + 1 for each in histograms)
+    words = ((counts.decisions, 4), (counts.latency, 2), (counts.shadows, 2), (counts.events, 2))
+    return counts if sound and all(key.count("\t") == n - 1 for keys, n in words for key in keys) else Counts()
+
+
+def _staged(key: str, words: int) -> str:
+    """The key with its stage behind the capability, where it has only the others: so many words."""
+    capability, tab, rest = key.partition("\t")
+    return f"{capability}\tproduction{tab}{rest}" if key.count("\t") == words - 1 else key
 
 
 def save_counts(path: Path, counts: Counts) -> None:
@@ -101,10 +126,9 @@ def total(parts: Iterable[Counts]) -> Counts:
         _add(result.refused_calls, part.refused_calls)
         _add(result.outcomes, part.outcomes)
         _add(result.events, part.events)
-        for capability, latency in part.latency.items():
-            into = result.latency.setdefault(capability, Latency())
-            into.buckets = [a + b for a, b in zip(into.buckets, latency.buckets, strict=True)]
-            into.seconds += latency.seconds
+        _add(result.shadows, part.shadows)
+        _add_latency(result.latency, part.latency)
+        _add_latency(result.shadow_latency, part.shadow_latency)
         result.records += part.records
         result.syncs += part.syncs
         result.sync_seconds += part.sync_seconds
@@ -120,14 +144,8 @@ def render(
     `feeds` are the sources that were ever run: capability, source and state.
     """
     lines: list[str] = []
-    _family(lines, "mainstay_decisions", "counter", "Decisions by outcome and first reason.")
-    for key, number in sorted(counts.decisions.items()):
-        capability, outcome, reason = key.split("\t")
-        labels = f'capability="{capability}",outcome="{outcome}",reason="{reason}"'
-        lines.append(f"mainstay_decisions_total{{{labels}}} {number}")
-    _family(lines, "mainstay_decision_seconds", "histogram", "From the call's last byte to the answer.", "seconds")
-    for capability, latency in sorted(counts.latency.items()):
-        _histogram(lines, capability, latency)
+    _decisions(lines, counts)
+    _shadows(lines, counts)
     _family(lines, "mainstay_outcomes", "counter", "Outcomes reported.")
     lines += [
         f'mainstay_outcomes_total{{capability="{name}"}} {number}' for name, number in sorted(counts.outcomes.items())
@@ -161,6 +179,43 @@ def render(
 def _add(into: dict[str, int], part: dict[str, int]) -> None:
     for key, number in part.items():
         into[key] = into.get(key, 0) + number
+
+
+def _add_latency(into: dict[str, Latency], part: dict[str, Latency]) -> None:
+    for key, latency in part.items():
+        total_of_key = into.setdefault(key, Latency())
+        total_of_key.buckets = [a + b for a, b in zip(total_of_key.buckets, latency.buckets, strict=True)]
+        total_of_key.seconds += latency.seconds
+
+
+def _decisions(lines: list[str], counts: Counts) -> None:
+    _family(
+        lines, "mainstay_decisions", "counter", "Decisions by the stage of their version, outcome and first reason."
+    )
+    for key, number in sorted(counts.decisions.items()):
+        capability, stage, outcome, reason = key.split("\t")
+        labels = f'capability="{capability}",stage="{stage}",outcome="{outcome}",reason="{reason}"'
+        lines.append(f"mainstay_decisions_total{{{labels}}} {number}")
+    _family(lines, "mainstay_decision_seconds", "histogram", "From the call's last byte to the answer.", "seconds")
+    for key, latency in sorted(counts.latency.items()):
+        capability, stage = key.split("\t")
+        _histogram(lines, "mainstay_decision_seconds", f'capability="{capability}",stage="{stage}"', latency)
+
+
+def _shadows(lines: list[str], counts: Counts) -> None:
+    """What shadows did. They decide nothing, and so stand in families of their own."""
+    if not counts.shadows:
+        return
+    _family(lines, "mainstay_shadow_decisions", "counter", "Decisions that shadows were given, by what became of them.")
+    for key, number in sorted(counts.shadows.items()):
+        capability, fate = key.split("\t")
+        labels = f'capability="{capability}",stage="shadow",fate="{fate}"'
+        lines.append(f"mainstay_shadow_decisions_total{{{labels}}} {number}")
+    meaning = "From when a shadow began with a decision to its verdict."
+    _family(lines, "mainstay_shadow_decision_seconds", "histogram", meaning, "seconds")
+    for capability, latency in sorted(counts.shadow_latency.items()):
+        labels = f'capability="{capability}",stage="shadow"'
+        _histogram(lines, "mainstay_shadow_decision_seconds", labels, latency)
 
 
 def _family(lines: list[str], name: str, kind: str, meaning: str, unit: str = "") -> None:
@@ -204,10 +259,10 @@ def _feeds(lines: list[str], feeds: Sequence[tuple[str, State]]) -> None:
     lines += [f"mainstay_source_held{{{labels}}} {int(state.held is not None)}" for labels, state in feeds]
 
 
-def _histogram(lines: list[str], capability: str, latency: Latency) -> None:
+def _histogram(lines: list[str], name: str, labels: str, latency: Latency) -> None:
     cumulative = 0
     for bound, number in zip((*map(str, BOUNDS_SECONDS), "+Inf"), latency.buckets, strict=True):
         cumulative += number
-        lines.append(f'mainstay_decision_seconds_bucket{{capability="{capability}",le="{bound}"}} {cumulative}')
-    lines.append(f'mainstay_decision_seconds_sum{{capability="{capability}"}} {latency.seconds:.6f}')
-    lines.append(f'mainstay_decision_seconds_count{{capability="{capability}"}} {cumulative}')
+        lines.append(f'{name}_bucket{{{labels},le="{bound}"}} {cumulative}')
+    lines.append(f"{name}_sum{{{labels}}} {latency.seconds:.6f}")
+    lines.append(f"{name}_count{{{labels}}} {cumulative}")

@@ -57,6 +57,7 @@ class Worker:
             observe_into(self._counts),
             call_bytes=workspace.settings.max_body_bytes,
             memory=workspace.memory,
+            shadowing=(self._open_shadow_journal, self._counts.count_shadow),
         )
         self._app = Application(workspace, self._path, self._counts, self._all_counts, closed=ProtocolClosed)
         self._watch = Watch(workspace, self._path, self._app.trust, self._app.forget_callers)
@@ -101,6 +102,9 @@ class Worker:
     def _open_journal(self, on_idle: Callable[[], None]) -> Journal:
         self._journal = Journal(self._workspace.ledger / "wal", self._loop.call_soon_threadsafe, on_idle=on_idle)
         return self._journal
+
+    def _open_shadow_journal(self) -> Journal:
+        return Journal(self._workspace.ledger / "wal", self._loop.call_soon_threadsafe)
 
     # Counts.
 
