@@ -14,15 +14,14 @@ from sklearn.metrics import accuracy_score, brier_score_loss, precision_score, r
 
 from mainstay.capability.types import Promise
 from mainstay.errors import Misuse
+from mainstay.monitoring.intervals import Estimate, wilson
 from mainstay.monitoring.performance import (
-    Estimate,
     at_threshold,
     brier_score,
     expected_calibration_error,
     judge,
     reliability,
     roc_auc,
-    wilson,
 )
 
 Sample = tuple[NDArray[np.bool_], NDArray[np.float64]]

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 from msgspec import Struct
 
 from mainstay.errors import Misuse
+from mainstay.monitoring.intervals import LEVEL, Estimate, logistic, wilson, wilson_of, z_value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,18 +27,9 @@ if TYPE_CHECKING:
     Floats: TypeAlias = NDArray[np.float64]
     Bools: TypeAlias = NDArray[np.bool_]
 
-LEVEL = 0.95  # of every interval, two-sided
 BINS = 15
 ENOUGH_TO_PASS = 100  # labels of each class
 ENOUGH_TO_FAIL = 10  # labels of each class; with fewer, the normal approximations behind the intervals do not hold
-
-
-class Estimate(Struct, frozen=True):
-    """A number and its interval: `low <= value <= high`."""
-
-    value: float
-    low: float
-    high: float
 
 
 class ReliabilityBin(Struct, frozen=True, kw_only=True):
@@ -88,7 +79,8 @@ def judge(promise: Promise, labels: Sequence[bool | None], scores: Sequence[floa
     if len(labels) != len(scores):
         raise Misuse(f"expected one score per label, found {len(labels)} labels and {len(scores)} scores")
     known = np.array([label is not None for label in labels], dtype=np.bool_)
-    truth, said = _parse([label for label in labels if label is not None], _parse_scores(scores)[known])
+    happened = [label for label in labels if label is not None]
+    truth, said = parse_labels_and_scores(happened, _parse_scores(scores)[known])
     verdicts = []
     if promise.roc_auc is not None:
         verdicts.append(_verdict("roc_auc", roc_auc(truth, said), promise.roc_auc, truth))
@@ -111,7 +103,7 @@ def roc_auc(labels: ArrayLike, scores: ArrayLike, *, level: float = LEVEL) -> Es
     >>> roc_auc([False, False, True, True], [0.1, 0.4, 0.35, 0.8]).value
     0.75
     """
-    truth, said = _parse(labels, scores)
+    truth, said = parse_labels_and_scores(labels, scores)
     positives, negatives = said[truth], said[~truth]
     m, n = len(positives), len(negatives)
     if m == 0 or n == 0:
@@ -125,8 +117,8 @@ def roc_auc(labels: ArrayLike, scores: ArrayLike, *, level: float = LEVEL) -> Es
     variance = float(above.var(ddof=1) / m + below.var(ddof=1) / n)
     if variance == 0 or area in {0.0, 1.0}:
         return _without_variance(area, min(m, n), level)
-    centre, width = math.log(area / (1 - area)), _z(level) * math.sqrt(variance) / (area * (1 - area))
-    return Estimate(area, _logistic(centre - width), _logistic(centre + width))
+    centre, width = math.log(area / (1 - area)), z_value(level) * math.sqrt(variance) / (area * (1 - area))
+    return Estimate(area, logistic(centre - width), logistic(centre + width))
 
 
 def expected_calibration_error(
@@ -144,7 +136,7 @@ def expected_calibration_error(
     function of normals, varies no more than v. It is about the error of the binned scores, a lower bound of that of
     the scores themselves.
     """
-    truth, said = _parse(labels, scores)
+    truth, said = parse_labels_and_scores(labels, scores)
     if not len(truth):
         return None
     held = _bin(truth, said, bins)
@@ -154,7 +146,7 @@ def expected_calibration_error(
     deviations = np.sqrt(smooth * (1 - smooth) / held.counts)
     plug_in = float(weights @ np.abs(distances))
     chance = float(weights @ (_folded_mean(distances, deviations) - np.abs(distances)))
-    spread = _z(level) * float(np.linalg.norm(weights * deviations))
+    spread = z_value(level) * float(np.linalg.norm(weights * deviations))
     most_by_chance = math.sqrt(2 / math.pi) * float(weights @ deviations)
     low, high = max(0.0, plug_in - most_by_chance - spread), min(1.0, plug_in + spread)
     return Estimate(max(low, plug_in - chance), low, high)
@@ -162,14 +154,14 @@ def expected_calibration_error(
 
 def brier_score(labels: ArrayLike, scores: ArrayLike, *, level: float = LEVEL) -> Estimate | None:
     """Mean squared distance of score and label (Brier 1950), with the normal interval of a mean. None for no rows."""
-    truth, said = _parse(labels, scores)
+    truth, said = parse_labels_and_scores(labels, scores)
     if not len(truth):
         return None
     squares = (said - truth) ** 2
     mean = float(squares.mean())
     if len(squares) == 1:
         return Estimate(mean, 0.0, 1.0)
-    width = _z(level) * float(squares.std(ddof=1)) / math.sqrt(len(squares))
+    width = z_value(level) * float(squares.std(ddof=1)) / math.sqrt(len(squares))
     return Estimate(mean, max(0.0, mean - width), min(1.0, mean + width))
 
 
@@ -177,7 +169,7 @@ def reliability(
     labels: ArrayLike, scores: ArrayLike, bins: int = BINS, *, level: float = LEVEL
 ) -> list[ReliabilityBin]:
     """The table behind a reliability diagram: bins of equal mass, lowest scores first. Equal scores share a bin."""
-    truth, said = _parse(labels, scores)
+    truth, said = parse_labels_and_scores(labels, scores)
     if not len(truth):
         return []
     held = _bin(truth, said, bins)
@@ -187,7 +179,7 @@ def reliability(
             lowest_score=float(lowest),
             highest_score=float(highest),
             mean_score=float(mean),
-            rate=_wilson(round(rate * count), int(count), level),
+            rate=wilson_of(round(rate * count) / int(count), int(count), level),
         )
         for count, lowest, highest, mean, rate in zip(
             held.counts, held.lowest, held.highest, held.mean_scores, held.rates, strict=True
@@ -197,7 +189,7 @@ def reliability(
 
 def at_threshold(labels: ArrayLike, scores: ArrayLike, threshold: float = 0.5, *, level: float = LEVEL) -> Threshold:
     """Accuracy, precision and recall of "true when the score is at least the threshold", with Wilson intervals."""
-    truth, said = _parse(labels, scores)
+    truth, said = parse_labels_and_scores(labels, scores)
     chosen = said >= threshold
     hits = int((chosen & truth).sum())
     return Threshold(
@@ -206,21 +198,6 @@ def at_threshold(labels: ArrayLike, scores: ArrayLike, threshold: float = 0.5, *
         precision=wilson(hits, int(chosen.sum()), level=level),
         recall=wilson(hits, int(truth.sum()), level=level),
     )
-
-
-def wilson(successes: int, n: int, *, level: float = LEVEL) -> Estimate | None:
-    """A share with the score interval of Wilson (1927). None when n is 0."""
-    if not 0 <= successes <= n:
-        raise Misuse(f"expected successes from 0 to {n}, found {successes}")
-    return _wilson(successes, n, level) if n else None
-
-
-def _wilson(successes: int, n: int, level: float) -> Estimate:
-    share, z = successes / n, _z(level)
-    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
-    width = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    # Rounding may put a bound a hair beyond the share itself when that is 0 or 1.
-    return Estimate(share, max(0.0, min(share, centre - width)), min(1.0, max(share, centre + width)))
 
 
 def _without_variance(area: float, pairs: int, level: float) -> Estimate:
@@ -304,7 +281,8 @@ def _midranks(values: Floats) -> Floats:
     return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[inverse], dtype=np.float64)
 
 
-def _parse(labels: ArrayLike, scores: ArrayLike) -> tuple[Bools, Floats]:
+def parse_labels_and_scores(labels: ArrayLike, scores: ArrayLike) -> tuple[Bools, Floats]:
+    """Both as arrays. Raises Misuse for lengths that differ, a label that is no yes or no, a score outside 0..1."""
     truth: NDArray[Any] = np.asarray(labels)
     said = _parse_scores(scores)
     if truth.shape != said.shape:
@@ -326,13 +304,3 @@ def _parse_scores(scores: ArrayLike) -> Floats:
         where = int(np.argmax(wrong))
         raise Misuse(f"expected every score to be a number from 0 to 1, found {said[where]} at position {where}")
     return said
-
-
-def _z(level: float) -> float:
-    if not 0 < level < 1:
-        raise Misuse(f"expected a level between 0 and 1, found {level}")
-    return NormalDist().inv_cdf(0.5 + level / 2)
-
-
-def _logistic(value: float) -> float:
-    return 1 / (1 + math.exp(-value)) if value >= 0 else math.exp(value) / (1 + math.exp(value))

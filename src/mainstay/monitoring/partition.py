@@ -1,0 +1,236 @@
+"""Parts of the input space in which a calibration was off by different amounts: a small regression tree.
+
+Splits are those of CART (Breiman, Friedman, Olshen, Stone 1984), grown best first over columns that were cut into few
+bins beforehand; a split is made only where chance alone, given how many splits were tried, would hardly do as well.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+
+import numpy as np
+import polars as pl
+from msgspec import Struct
+
+from mainstay.monitoring.intervals import z_value
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from mainstay.monitoring.intervals import Bools, Floats
+
+    Ints: TypeAlias = NDArray[np.int64]
+
+MOST_LEAVES: Final = 16
+FEWEST_ROWS: Final = 200  # of a leaf
+_BLOCK: Final = 2**15  # rows whose numbers stay in the processor's cache
+_WHOLE: Final = frozenset((pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.UInt8, pl.UInt16, pl.UInt32, pl.UInt64))
+_GROWN_ON: Final = 100_000  # rows, at most
+_BINS: Final = 32  # of a column, at most; the last is for what is missing
+_CHANCE: Final = 0.1  # that a split is made of columns that say nothing
+
+
+class Split(Struct, frozen=True, kw_only=True):
+    """Rows go to `left` or `right`: another split from 0, or, below 0, the leaf `-1 - number`."""
+
+    column: str
+    of_texts: bool
+    at_most: float | None  # left are numbers of at most that; None: all that are no missing ones
+    texts: tuple[str, ...]  # left are these; or, with `missing_left`, all but these
+    missing_left: bool
+    left: int
+    right: int
+
+
+class Partition(Struct, frozen=True, dict=True):
+    """The splits, at most 15, the first one of all rows first. Without any there is one leaf, 0."""
+
+    splits: tuple[Split, ...]
+
+    @property
+    def leaves(self) -> int:
+        return len(self.splits) + 1
+
+    def leaf_of(self, inputs: pl.DataFrame) -> NDArray[np.uint8]:
+        """The leaf, from 0, of each row. A column that is absent is missing in every row."""
+        found = np.zeros(len(inputs), dtype=np.uint8)
+        if not self.splits:
+            return found
+        start = 0
+        for block in inputs.iter_slices(_BLOCK):
+            numbers: dict[str, NDArray[Any]] = {}
+            taken = np.zeros((2, len(block)), dtype=np.uint8)  # bits: which splits a row goes left at
+            for number, split in enumerate(self.splits):
+                taken[number // 8] |= _goes_left(split, block, numbers).view(np.uint8) * np.uint8(1 << number % 8)
+            bits = taken[0] + taken[1].astype(np.int64) * 256
+            found[start : start + len(block)] = self._leaf_of_bits.take(bits)
+            start += len(block)
+        return found
+
+    @cached_property
+    def _leaf_of_bits(self) -> NDArray[np.uint8]:
+        """The leaf for every combination of left and right at all splits."""
+        bits = np.arange(1 << len(self.splits))
+        targets = np.array([(split.right, split.left) for split in self.splits])
+        places = np.zeros(len(bits), dtype=np.int64)
+        while (places >= 0).any():
+            at = np.maximum(places, 0)
+            places = np.where(places < 0, places, targets[at, bits >> at & 1])
+        return (-1 - places).astype(np.uint8)
+
+
+def grow(inputs: pl.DataFrame, residuals: Floats, *, fewest: int = FEWEST_ROWS) -> Partition:
+    """The partition of `inputs` in whose leaves `residuals: (n,)` have the most different means.
+
+    Of more than 100,000 rows, so many drawn at random decide.
+    """
+    if len(residuals) > _GROWN_ON:
+        drawn = np.sort(np.random.default_rng(0).choice(len(residuals), _GROWN_ON, replace=False))
+        inputs, residuals = inputs[drawn], residuals[drawn]
+    columns = [_Column.cut(inputs[name], residuals) for name in inputs.columns]
+    columns = [column for column in columns if column.bins > 1]
+    if not columns or len(residuals) < 2 * fewest:
+        return Partition(())
+    tried = sum(column.bins - 1 for column in columns)
+    # A difference of means as large by chance alone: z^2 times the variance, with z for all that is tried.
+    least = float(residuals.var()) * z_value(1 - _CHANCE / tried) ** 2
+    best = _best_split(columns, residuals, np.arange(len(residuals)), fewest)
+    open_leaves: dict[int, _Candidate] = {0: best} if best and best.gain > least else {}
+    made: list[Split] = []
+    parents: dict[int, tuple[int, bool]] = {}  # of a leaf: the split above it, and whether it is its left
+    numbers = 1
+    while open_leaves and numbers < MOST_LEAVES:
+        leaf = max(open_leaves, key=lambda number: open_leaves[number].gain)
+        chosen = open_leaves.pop(leaf)
+        _hang(made, parents.get(leaf), len(made))
+        made.append(chosen.split(left=-1 - leaf, right=-1 - numbers))
+        for number, rows, is_left in ((leaf, chosen.left, True), (numbers, chosen.right, False)):
+            parents[number] = (len(made) - 1, is_left)
+            candidate = _best_split(columns, residuals, rows, fewest)
+            if candidate and candidate.gain > least:
+                open_leaves[number] = candidate
+        numbers += 1
+    return Partition(tuple(made))
+
+
+def _hang(made: list[Split], parent: tuple[int, bool] | None, number: int) -> None:
+    """Puts split `number` where a leaf was."""
+    if parent is None:
+        return
+    above, is_left = parent
+    split = made[above]
+    made[above] = Split(
+        column=split.column,
+        of_texts=split.of_texts,
+        at_most=split.at_most,
+        texts=split.texts,
+        missing_left=split.missing_left,
+        left=number if is_left else split.left,
+        right=split.right if is_left else number,
+    )
+
+
+class _Column(NamedTuple):
+    """A column cut into bins in an order in which it may be split; the last bin is for what is missing."""
+
+    name: str
+    codes: Ints
+    bins: int
+    edges: Floats | None  # between the bins of numbers
+    texts: tuple[str, ...]  # of the bins of texts
+
+    @classmethod
+    def cut(cls, series: pl.Series, residuals: Floats) -> _Column:
+        if series.dtype.is_numeric() or series.dtype.is_temporal():
+            values = _numbers(series).astype(np.float64, copy=False)
+            there = ~np.isnan(values)
+            edges = np.unique(np.quantile(values[there], np.linspace(0, 1, _BINS)[1:-1])) if there.any() else values[:0]
+            # The edges are values of the column: a split is "at most the edge".
+            codes = np.where(there, np.searchsorted(edges, values, side="left"), len(edges) + 1)
+            return cls(series.name, codes, len(edges) + 2, edges, ())
+        texts = series.cast(pl.String, strict=False)
+        frame = pl.DataFrame({"text": texts, "residual": residuals}).drop_nulls("text")
+        groups = frame.group_by("text").agg(pl.len(), pl.col("residual").mean())
+        groups = groups.sort(["len", "text"], descending=[True, False]).head(_BINS - 2).sort("residual", "text")
+        names = groups["text"].to_list()
+        # What is rare is with what is missing: neither has rows enough to be judged.
+        coded = texts.replace_strict(names, list(range(len(names))), default=len(names), return_dtype=pl.Int64)
+        return cls(series.name, coded.fill_null(len(names)).to_numpy(), len(names) + 1, None, tuple(names))
+
+
+class _Candidate(NamedTuple):
+    gain: float  # of the sum of squares
+    column: _Column
+    last: int  # bin that goes left
+    missing_left: bool
+    left: Ints
+    right: Ints
+
+    def split(self, *, left: int, right: int) -> Split:
+        edges = self.column.edges
+        return Split(
+            column=self.column.name,
+            of_texts=edges is None,
+            at_most=float(edges[self.last]) if edges is not None and self.last < len(edges) else None,
+            texts=self.column.texts[self.last + 1 :] if self.missing_left else self.column.texts[: self.last + 1],
+            missing_left=self.missing_left,
+            left=left,
+            right=right,
+        )
+
+
+def _best_split(columns: Sequence[_Column], residuals: Floats, rows: Ints, fewest: int) -> _Candidate | None:
+    here, best = residuals[rows], None
+    total, n = float(here.sum()), len(rows)
+    for column in columns:
+        codes = column.codes[rows]
+        counts = np.bincount(codes, minlength=column.bins)
+        sums = np.bincount(codes, weights=here, minlength=column.bins)
+        for missing_left in (False, True) if counts[-1] else (False,):
+            lefts = np.cumsum(counts[:-1]) + missing_left * counts[-1]
+            left_sums = np.cumsum(sums[:-1]) + missing_left * sums[-1]
+            allowed = (lefts >= fewest) & (n - lefts >= fewest)
+            if not allowed.any():
+                continue
+            sizes = np.where(allowed, lefts * (n - lefts), 1)
+            gains = np.where(allowed, (left_sums * n - total * lefts) ** 2 / (n * sizes), -1.0)
+            last = int(np.argmax(gains))
+            if best is None or gains[last] > best.gain:
+                goes_left = (codes <= last) | (missing_left & (codes == column.bins - 1))
+                best = _Candidate(float(gains[last]), column, last, missing_left, rows[goes_left], rows[~goes_left])
+    return best
+
+
+def _numbers(series: pl.Series) -> NDArray[Any]:
+    """As they are where that is whole numbers without gaps; otherwise floats, NaN where missing or not finite."""
+    plain = series.to_physical() if series.dtype.is_temporal() else series
+    if plain.null_count() == 0 and plain.dtype in _WHOLE:
+        return plain.to_numpy()
+    floats = plain if plain.dtype == pl.Float64 else plain.cast(pl.Float64)
+    values = (floats.fill_null(math.nan) if floats.null_count() else floats).to_numpy()
+    finite = np.isfinite(values)
+    return values if finite.all() else np.where(finite, values, math.nan)
+
+
+def _goes_left(split: Split, inputs: pl.DataFrame, numbers: dict[str, NDArray[Any]]) -> Bools:
+    """`numbers` are the columns that other splits have read."""
+    name = split.column
+    series = inputs[name] if name in inputs.columns else None
+    if split.of_texts and series is not None:
+        known = series.cast(pl.String, strict=False).is_in(list(split.texts)).fill_null(value=False).to_numpy()
+        return np.asarray(~known if split.missing_left else known, dtype=np.bool_)
+    if series is None or not (series.dtype.is_numeric() or series.dtype.is_temporal()):
+        return np.full(len(inputs), split.missing_left)
+    if name not in numbers:
+        numbers[name] = _numbers(series)
+    values, most = numbers[name], math.inf if split.at_most is None else split.at_most
+    if values.dtype.kind != "f":
+        # Compared with a whole number, so that nothing is converted; larger ones there are none.
+        return np.asarray(values <= (math.floor(most) if most < 2**64 else 2**64), dtype=np.bool_)
+    # A comparison with NaN is false: missing rows go left only if they are sent there.
+    low = values <= most
+    return np.asarray(low | np.isnan(values) if split.missing_left else low, dtype=np.bool_)

@@ -1,0 +1,75 @@
+"""The reference of a version as counts: what its inputs and outputs are like when all is well, stored once as JSON.
+
+Rows are counted in up to 24 blocks in their order. When the order is that of time, the blocks show how much shares vary
+from time to time; when it is not, they show what independent rows would, and the steps of windows show the rest.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+
+from mainstay.errors import NOT_READ, Damaged
+from mainstay.monitoring.binning import P_VALUE_EDGES, Column, Values, make_bins
+from mainstay.monitoring.drift import Sample
+from mainstay.monitoring.histograms import Histogram, Tally
+
+if TYPE_CHECKING:
+    import polars as pl
+
+MOST_BLOCKS: Final = 24
+BLOCK_ROWS: Final = 50  # at least
+
+
+class ReferenceCounts(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Bins of every column that has some, and the counts of the reference rows in them."""
+
+    columns: tuple[Column, ...]
+    blocks: tuple[dict[str, Histogram], ...]  # by column
+
+    def sample(self, name: str) -> Sample:
+        """The reference of one column."""
+        return Sample.of([block[name] for block in self.blocks])
+
+    def encode(self) -> bytes:
+        """As JSON; the same counts are the same bytes."""
+        return msgspec.json.encode(self, order="deterministic")
+
+
+def count_reference(frame: pl.DataFrame) -> ReferenceCounts:
+    """Bins and counts of reference rows, in the order of time where there is one. Raises Misuse when there are none.
+
+    A column whose named values had to be chosen among many is counted in the rows that had no part in the choice.
+    """
+    columns = make_bins(frame)
+    many = min(MOST_BLOCKS, max(1, frame.height // BLOCK_ROWS))
+    block = np.arange(frame.height) * many // frame.height
+    chosen = [each for each in columns if isinstance(each.bins, Values) and each.bins.chosen_from_even_rows]
+    tally = Tally([each for each in columns if each not in chosen], (many,))
+    tally.add(frame, [block])
+    rest = Tally(chosen, (many,))
+    rest.add(frame.gather_every(2, 1), [block[1::2]])
+    pairs = zip(tally.result(), rest.result(), strict=True)
+    return ReferenceCounts(columns=columns, blocks=tuple({**one, **other} for one, other in pairs))
+
+
+def decode_reference(content: bytes) -> ReferenceCounts:
+    """What `encode` gave. Raises Damaged when it is something else, or counts do not fit their bins."""
+    try:
+        found = msgspec.json.decode(content, type=ReferenceCounts)
+    except NOT_READ as error:
+        raise Damaged(f"expected the counts of a reference as JSON, found other content: {error}") from None
+    sizes = {column.name: column.bins.size for column in found.columns}
+    if not found.blocks or any({n: len(h.counts) for n, h in block.items()} != sizes for block in found.blocks):
+        raise Damaged("expected a reference with counts of all its columns in every block, found others")
+    return found
+
+
+def p_value_sample(rows: int) -> Sample:
+    """The reference of p-values that were calibrated with so many rows (`binning.p_value_column`): even by design."""
+    shares = np.array([0.0, *P_VALUE_EDGES, 1.0])
+    counts = np.diff(np.round(shares * rows)).astype(np.int64)
+    return Sample(np.append(counts, 0)[None])

@@ -1,0 +1,96 @@
+"""The process that monitors: `python -m mainstay.monitoring.running WORKSPACE`.
+
+One pass after the other of every capability in production. It ends when its standard input does, and so with whoever
+started it, however that ends. It may be killed anywhere, and two of them at once do no harm.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+from threading import Event, Thread
+from typing import TYPE_CHECKING, Final
+
+from mainstay.catalog.releases import capabilities_with_releases
+from mainstay.errors import MainstayError
+from mainstay.lake.lake import open_lake
+from mainstay.monitoring.passes import Monitor
+from mainstay.state.database import open_database
+from mainstay.workspace import open_workspace
+
+if TYPE_CHECKING:
+    from mainstay.lake.lake import Lake
+    from mainstay.state.database import Database
+    from mainstay.workspace import Workspace
+
+logger = logging.getLogger("mainstay.monitoring")
+
+_NICE: Final = 10  # everything else comes first
+
+
+def main() -> None:
+    """Monitor until standard input ends, or a signal says so."""
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.INFO,
+        format="%(asctime)s monitoring %(levelname)s %(message)s",
+        datefmt="%Y-%m-%dT%H:%M:%S%z",
+    )
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    os.nice(_NICE)
+    stop = Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: stop.set())
+    Thread(target=_wait_for_end, args=(stop,), daemon=True).start()
+    workspace = open_workspace(Path(sys.argv[1]))
+    try:
+        with open_database(workspace) as database:
+            monitor_on(workspace, open_lake(workspace), database, stop)
+    except MainstayError as error:
+        sys.exit(str(error))
+
+
+def monitor_on(workspace: Workspace, lake: Lake, database: Database, stop: Event) -> None:
+    """Make a pass of every capability, and again after `monitor_interval_seconds`, until `stop` is set.
+
+    A problem of one is logged when it begins and when it has passed, and tried again; it stops no other.
+    """
+    monitors: dict[str, Monitor] = {}
+    complaints: dict[str, str] = {}
+    while not stop.is_set():
+        for name in capabilities_with_releases(workspace.releases):
+            if stop.is_set():
+                return
+            monitor = monitors.setdefault(name, Monitor(workspace, lake, database, name))
+            found = _pass(monitor, name, stop)
+            if found != complaints.get(name, ""):
+                logger.error("%s: %s", name, found) if found else logger.info("%s: monitored again", name)
+            complaints[name] = found
+        stop.wait(workspace.settings.monitor_interval_seconds)
+
+
+def _pass(monitor: Monitor, name: str, stop: Event) -> str:
+    """One pass; what the matter was, empty when nothing was."""
+    try:
+        passed = monitor.go(stop=stop.is_set)
+    except (MainstayError, OSError) as error:
+        return str(error)
+    for each in passed.opened:
+        finding = each.finding
+        logger.warning("%s: %s: %s (%s)", name, finding.severity, finding.text, finding.cause.kind)
+    for each in passed.resolved:
+        logger.info("%s: over: %s", name, each.finding.text)
+    return ""
+
+
+def _wait_for_end(stop: Event) -> None:
+    while os.read(sys.stdin.fileno(), 4_096):
+        pass
+    stop.set()
+
+
+if __name__ == "__main__":
+    main()
