@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from authority import folders
 from docs.markdown import read_lines
 from mainstay.authority.cases import AnswerCase
 from mainstay.authority.keys import Principal
-from mainstay.authority.policy import NOT_PERMITTED, Authority, Denial, Person, compile_authority
+from mainstay.authority.policy import NOT_PERMITTED, Authority, Denial, Moved, Person, compile_authority
 from mainstay.authority.schema import ACTIONS, ANSWER, answer_context, schema_document, schema_text
 from mainstay.capability.load import load_capability
 
@@ -63,7 +64,7 @@ def test_every_action_stands_on_the_page() -> None:
 
 
 def test_the_policies_on_the_page_do_what_it_says(read: list[Authority]) -> None:
-    begin, amounts, confidence, one_key = read
+    begin, amounts, confidence, one_key, _ = read
     assert begin.may(OTHER, "call") is None
     assert begin.may(OTHER, "change") == Denial(NOT_PERMITTED)
     assert begin.may(Person("os:ops"), "review") is None
@@ -77,7 +78,22 @@ def test_the_policies_on_the_page_do_what_it_says(read: list[Authority]) -> None
     assert one_key.may(OTHER, "call") == Denial(NOT_PERMITTED)
 
 
+def test_the_policies_on_the_page_say_who_changes_what(read: list[Authority]) -> None:
+    changes = read[-1]
+    someone, desk = Person("someone"), Person("desk")
+    into = partial(Moved, "production", "sha256:1")
+    assert changes.may(someone, "promote", Moved("canary", "sha256:1")) is None
+    forbidden = changes.may(someone, "promote", into())
+    assert forbidden == Denial("production-is-for-the-desk", "The credit desk decides what decides about loans.")
+    assert changes.may(desk, "approve", into("someone")) is None
+    assert changes.may(desk, "approve", into("desk")) == Denial("four-eyes")
+    assert changes.may(desk, "approve", into()) is None
+    assert changes.may(desk, "override", into()) is None
+    assert changes.may(someone, "override", into()) == Denial(NOT_PERMITTED)
+    assert [changes.may(someone, action) for action in ("change", "roll_back", "stop", "resume")] == [None] * 4
+
+
 def test_the_policies_on_the_page_cost_what_it_says(read: list[Authority]) -> None:
-    assert [each.judged for each in read] == ["always alike", "compiled", "compiled", "always alike"]
+    assert [each.judged for each in read] == ["always alike", "compiled", "compiled", *["always alike"] * 2]
     for policies in read:
         assert all(policy.id for policy in policies.policies)

@@ -20,11 +20,12 @@ from mainstay.authority.policy import (
     NOT_PERMITTED,
     Authority,
     Denial,
+    Moved,
     Person,
     compile_authority,
     parse_authority,
 )
-from mainstay.authority.schema import answer_context
+from mainstay.authority.schema import CHANGES, MOVES, answer_context
 from mainstay.authority.source import MAX_BYTES, MAX_POLICIES
 from mainstay.capability.load import load_capability
 from mainstay.contract.types import Item, Property
@@ -130,6 +131,44 @@ def test_policies_see_a_keys_scopes_and_the_capabilitys_team() -> None:
     assert authority.may(DESK, "report") == Denial(NOT_PERMITTED)
     assert authority.may(Principal("1f0c9a2b", "x", ("early",), ("decide",)), "call") == Denial(NOT_PERMITTED)
     assert authority.may(Person('o"dd\n'), "change") is None
+
+
+CHANGED_HOW: Final = [how.format('Mainstay::Action::"change"') for how in ("== {}", "in [{}]", "in {}")]
+
+
+@pytest.mark.parametrize("how", CHANGED_HOW)
+def test_who_may_change_may_do_all_that_change_is_made_of_and_nothing_else(how: str) -> None:
+    authority = read(f'@id("people") permit (principal is Mainstay::Person, action {how}, resource);')
+    person, moved = Person("os:ops"), Moved("canary", "sha256:1", "other")
+    assert [authority.may(person, each, moved if each in MOVES else None) for each in sorted(CHANGES)] == [None] * 5
+    assert authority.may(person, "override", moved) == Denial(NOT_PERMITTED)
+    assert authority.may(DESK, "promote", moved) == Denial(NOT_PERMITTED)
+
+
+@pytest.mark.parametrize("how", CHANGED_HOW)
+def test_who_may_not_change_may_do_nothing_of_it(how: str) -> None:
+    authority = read(f"""
+        @id("all") permit (principal, action, resource);
+        @id("frozen") forbid (principal is Mainstay::Person, action {how}, resource);
+    """)
+    person, moved = Person("os:ops"), Moved("canary", "sha256:1")
+    assert {authority.may(person, each, moved) for each in ("promote", "approve")} == {Denial("frozen")}
+    assert {authority.may(person, each) for each in ("roll_back", "stop", "resume")} == {Denial("frozen")}
+    assert authority.may(person, "see") is None
+
+
+def test_a_part_of_change_can_be_forbidden_and_permitted_by_itself() -> None:
+    authority = read("""
+        @id("people") permit (principal is Mainstay::Person, action == Mainstay::Action::"change", resource);
+        @id("night") permit (principal is Mainstay::Key, action == Mainstay::Action::"stop", resource);
+        @id("canaries") forbid (principal, action == Mainstay::Action::"promote", resource)
+        when { context.stage == "production" };
+    """)
+    person = Person("os:ops")
+    assert authority.may(DESK, "stop") is None
+    assert authority.may(DESK, "resume") == Denial(NOT_PERMITTED)
+    assert authority.may(person, "promote", Moved("canary", "sha256:1")) is None
+    assert authority.may(person, "promote", Moved("production", "sha256:1")) == Denial("canaries")
 
 
 def test_verdicts_on_principals_are_worked_out_once() -> None:
@@ -468,7 +507,7 @@ def test_what_is_nested_too_deeply_is_not_given_to_the_parser(parts: tuple[str, 
 DEEPEST = """
 import sys, threading
 from mainstay.authority.policy import parse_authority
-from mainstay.authority.schema import answer_context
+from mainstay.authority.schema import CHANGES, MOVES, answer_context
 from mainstay.errors import InvalidDocument
 
 MIDDLE = [

@@ -19,7 +19,7 @@ from mainstay.authority.cases import AnswerCase, AnswerColumns, Unfit, encode_ca
 from mainstay.authority.conditions import NeedsEngine, Reader, Test, compile_conditions
 from mainstay.authority.expressions import mentions, scope_covers
 from mainstay.authority.keys import Principal
-from mainstay.authority.schema import ANSWER, NAMESPACE, Action, answer_context
+from mainstay.authority.schema import ANSWER, CHANGES, NAMESPACE, Action, answer_context
 from mainstay.authority.source import MAX_BYTES, Policy, read_policies
 from mainstay.documents import Problems, read_bytes
 from mainstay.errors import InvalidDocument
@@ -43,6 +43,14 @@ class Person:
     """Someone at the command line."""
 
     account: str
+
+
+class Moved(NamedTuple):
+    """A version on its way to a stage, as policies on `promote`, `approve` and `override` see it."""
+
+    stage: str
+    version: str
+    proposed_by: str | None = None  # the account of the person who asked for what is approved
 
 
 class Denial(NamedTuple):
@@ -91,12 +99,18 @@ class Authority:
         else:
             self.answers = Answers(depends_on_call=False, denial=self._engine.answer_alike())
 
-    def may(self, principal: Principal | Person, action: Action) -> Denial | None:
+    def may(self, principal: Principal | Person, action: Action, moved: Moved | None = None) -> Denial | None:
         """Why a key or a person may not do this with the capability; None when it may.
 
-        Nothing in a call can change the verdict: it depends on the principal and the action alone, and is cached.
+        `moved` is given for actions on a version on its way to a stage. What a policy says of `change` it says of all
+        that `change` is made of, be it written with `in` or with `==`. Nothing in a call can change the verdict: it
+        depends on the arguments alone, and is cached.
         """
-        return self._may(principal, action)
+        denial = self._may(principal, action, moved)
+        if action not in CHANGES or (denial is not None and denial != _NOT_PERMITTED):
+            return denial
+        of_all = self._may(principal, "change", None)
+        return denial if of_all == _NOT_PERMITTED else of_all
 
     def outside_columns(self, cases: AnswerColumns) -> list[Denial | None] | None:
         """The same as `outside`, for cases that are given as columns; None when they have to be given one by one."""
@@ -154,18 +168,27 @@ class _Engine:
         self._capability = _entity("Capability", name)
         attributes = {"name": name, "team": team}
         self._entities: list[dict[str, Any]] = [{"uid": self._capability, "attrs": attributes, "parents": []}]
+        change = _entity("Action", "change")
+        self._actions: list[dict[str, Any]] = [{"uid": change, "attrs": {}, "parents": []}]
+        for member in sorted(CHANGES):
+            self._actions.append({"uid": _entity("Action", member), "attrs": {}, "parents": [change]})
         self._parsed_entities = cedarpy.Entities.from_json_str(_json(self._entities))
         self._parsed_policies = cedarpy.PolicySet.from_str("\n".join(each.text for each in policies))
 
-    def may(self, principal: Principal | Person, action: Action) -> Denial | None:
-        entities: list[dict[str, Any]] = self._entities
+    def may(self, principal: Principal | Person, action: Action, moved: Moved | None) -> Denial | None:
+        entities = [*self._entities, *self._actions]
         if isinstance(principal, Principal):
             uid = _entity("Key", principal.key_id)
             scopes = {"name": principal.name, "capabilities": principal.capabilities, "verbs": principal.verbs}
             entities = [*entities, {"uid": uid, "attrs": scopes, "parents": []}]
         else:
             uid = _entity("Person", principal.account)
-        request = {"principal": uid, "action": _entity("Action", action), "resource": self._capability}
+        request = {
+            "principal": uid,
+            "action": _entity("Action", action),
+            "resource": self._capability,
+            "context": {} if moved is None else _circumstances(action, moved),
+        }
         return self._denial(cedarpy.is_authorized(request, self._parsed_policies, entities))
 
     def answer_alike(self) -> Denial | None:
@@ -271,6 +294,13 @@ def _denial_of(policy: Policy) -> Denial:
 
 def _unfit(unfit: Unfit) -> Denial:
     return Denial(NOT_JUDGED, f"{unfit.args[0]} is missing or beyond what a policy can compare")
+
+
+def _circumstances(action: Action, moved: Moved) -> dict[str, Any]:
+    found: dict[str, Any] = {"stage": moved.stage, "version": moved.version}
+    if action == "approve" and moved.proposed_by is not None:
+        found["proposed_by"] = {"__entity": _entity("Person", moved.proposed_by)}
+    return found
 
 
 def _entity(kind: str, name: str) -> dict[str, str]:

@@ -22,16 +22,28 @@ if TYPE_CHECKING:
 NAMESPACE: Final = "Mainstay"
 ANSWER: Final = "answer"
 
-Action: TypeAlias = Literal["call", "report", "push", "see", "change", "review"]
+Action: TypeAlias = Literal[
+    "call", "report", "push", "see", "change", "review", "promote", "approve", "roll_back", "stop", "resume", "override"
+]
 ACTIONS: Final[dict[Action, str]] = {
     "call": "Ask for decisions.",
     "report": "Report what came of decisions.",
     "push": "Send events to a source.",
     "see": "Read decisions, metrics and reviews.",
-    "change": "Register, promote, roll back, edit.",
+    "change": "Register, edit, and all that changes what decides.",
     "review": "Resolve a decision that waits for a person.",
+    "promote": "Bring a version to a stage.",
+    "approve": "Approve what somebody else proposed.",
+    "roll_back": "Take a version back.",
+    "stop": "Send every decision to the fallback.",
+    "resume": "Let it decide again.",
+    "override": "Bring a version to a stage although a check of it does not pass.",
 }
 """What a key or a person does to the capability."""
+CHANGES: Final[frozenset[Action]] = frozenset({"promote", "approve", "roll_back", "stop", "resume"})
+"""What `change` is made of: who may change may do each of these, unless a policy forbids it."""
+MOVES: Final[frozenset[Action]] = frozenset({"promote", "approve", "override"})
+"""What is done to one version on its way to a stage, which policies may ask for."""
 
 Kind: TypeAlias = Literal["string", "long", "decimal", "boolean", "datetime", "set", "record"]
 
@@ -98,7 +110,12 @@ def schema_document(context: Attribute) -> dict[str, Any]:
     actions: dict[str, Any] = {
         name: {
             **_doc(doc),
-            "appliesTo": {"principalTypes": ["Key", "Person"], "resourceTypes": ["Capability"], "context": _record({})},
+            **({"memberOf": [{"id": "change"}]} if name in CHANGES else {}),
+            "appliesTo": {
+                "principalTypes": ["Key", "Person"],
+                "resourceTypes": ["Capability"],
+                "context": _record(_circumstances(name)),
+            },
         }
         for name, doc in ACTIONS.items()
     }
@@ -120,6 +137,18 @@ def schema_document(context: Attribute) -> dict[str, Any]:
             "actions": actions,
         }
     }
+
+
+def _circumstances(action: Action) -> dict[str, Any]:
+    """What policies may read of what is done: of a move, which version is brought where, and who proposed it."""
+    if action not in MOVES:
+        return {}
+    moved = {
+        "stage": {**_named("String"), **_doc("Where to: shadow, canary or production.")},
+        "version": {**_named("String"), **_doc("What is brought there.")},
+    }
+    proposed = {"type": "EntityOrCommon", "name": "Person", "required": False}
+    return moved | ({"proposed_by": {**proposed, **_doc("Who asked for it.")}} if action == "approve" else {})
 
 
 def schema_text(document: dict[str, Any]) -> str:
