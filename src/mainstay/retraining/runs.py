@@ -1,0 +1,157 @@
+"""One run of retraining, as steps that may each be made again: frozen rows, a challenger, a comparison, an end.
+
+    freeze     snapshots under names that the request gives, so that a second attempt finds the first one's
+    train      the same snapshots, champion and seed make the same version, so that training twice makes one
+    challenge  both versions on the newest rows, which neither was fitted to
+    end        the ledger has the report, the request says what came of it, and a challenger that is better enters
+               as a shadow, never as more
+
+What a run leaves beside versions and snapshots stands in a folder of its own, which the last step removes.
+"""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from mainstay.catalog.training import find_training
+from mainstay.errors import Misuse
+from mainstay.lake.lake import open_lake
+from mainstay.lake.snapshots import open_snapshot
+from mainstay.retraining.answering import answer
+from mainstay.retraining.candidate import declared_in, make_candidate
+from mainstay.retraining.challenge import judge
+from mainstay.retraining.paired import Cases
+from mainstay.retraining.rows import Rows, freeze, write_rows
+from mainstay.retraining.training import ROWS
+from mainstay.retraining.types import Frozen, Trained
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from mainstay.capability.keeping import Labels, Retraining
+    from mainstay.retraining.challenge import Challenge
+    from mainstay.retraining.paired import MetricName
+    from mainstay.retraining.rows import Holdout
+    from mainstay.retraining.types import Request
+    from mainstay.workspace import Workspace
+
+FOLDER: Final = "retraining"  # of the data directory: what runs need while they last
+
+
+def freeze_rows(workspace: Workspace, request: Request, champion: str) -> Frozen:
+    """Take the snapshots. Raises Misuse when the champion declares no retraining, or the rows are not there."""
+    declared, retraining = declared_in(workspace, champion)
+    name = snapshot_name(request, retraining)
+    taken = freeze(open_lake(workspace), declared, retraining, name, request.asked_at)
+    return Frozen(champion=champion, snapshots=tuple(each.name for each in taken))
+
+
+def snapshot_name(request: Request, retraining: Retraining) -> str:
+    """The same for a request whenever it is asked."""
+    head = retraining.snapshot or request.capability
+    return f"{head}-{request.asked_at:%Y%m%d}-{request.id[:8]}"
+
+
+def make_challenger(
+    workspace: Workspace, request: Request, frozen: Frozen, progress: Callable[[str], None] = lambda _: None
+) -> Trained:
+    """Write the rows, train on the older ones and register. Raises as `write_rows` and `make_candidate` do."""
+    progress("reading the frozen rows")
+    private = _private(workspace, request)
+    rows, _ = _read(workspace, frozen, private / ROWS)
+    trained_on = find_training(workspace, frozen.snapshots[0])
+    made = make_candidate(workspace, frozen.champion, trained_on, private, progress)
+    return Trained(
+        version=made.version,
+        is_new=made.is_new,
+        fitted=rows.fitted,
+        held_out=rows.held_out,
+        since=rows.since,
+        split=rows.split,
+        until=rows.until,
+        printed=made.printed,
+        notes=made.notes,
+    )
+
+
+def compare_versions(workspace: Workspace, request: Request, frozen: Frozen, challenger: str) -> Challenge:
+    """Champion and challenger on the rows that were held out. Raises as `write_rows` and `answer` do."""
+    declared, retraining = declared_in(workspace, frozen.champion)
+    _, holdout = _read(workspace, frozen, _private(workspace, request) / ROWS)
+    labels = declared.capability.monitoring.labels
+    assert labels is not None, "the rows could not be read without"
+    champion, other = (
+        _cases(labels, holdout, answer(workspace, version, holdout.records))
+        for version in (frozen.champion, challenger)
+    )
+    return judge(
+        retraining,
+        metric_of(retraining, labels),
+        champion,
+        other,
+        blocks=holdout.days,
+        segments=holdout.segments,
+    )
+
+
+def metric_of(retraining: Retraining, labels: Labels) -> MetricName:
+    """What versions are compared by. Raises Misuse for labels that nothing is known to compare."""
+    if retraining.metric is not None:
+        return retraining.metric
+    match labels.kind:
+        case "binary":
+            return "accuracy" if labels.score is None else "roc_auc"
+        case "classes":
+            return "accuracy"
+        case "number":
+            return "mae"
+    raise Misuse(f"retraining compares no labels of kind {labels.kind}: expected binary, classes or number")
+
+
+def clear_away(workspace: Workspace, request: Request) -> None:
+    """Remove what the run needed while it lasted."""
+    shutil.rmtree(workspace.data / FOLDER / request.id, ignore_errors=True)
+
+
+def _private(workspace: Workspace, request: Request) -> Path:
+    path = workspace.data / FOLDER / request.id
+    path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return path
+
+
+def _read(workspace: Workspace, frozen: Frozen, path: Path) -> tuple[Rows, Holdout]:
+    declared, retraining = declared_in(workspace, frozen.champion)
+    lake = open_lake(workspace)
+    snapshots = [open_snapshot(lake, name) for name in frozen.snapshots]
+    return write_rows(snapshots, declared, retraining, path)
+
+
+def _cases(labels: Labels, holdout: Holdout, answers: Mapping[str, Sequence[Any]]) -> Cases:
+    """What a version said, as the truth is written."""
+    score = None if labels.score is None else _numbers(answers[labels.score])
+    prediction: NDArray[Any] | None = None
+    if labels.prediction is not None:
+        said = answers[labels.prediction]
+        if labels.kind == "number":
+            prediction = _numbers(said)
+        elif labels.kind == "binary":
+            prediction = np.array([None if each is None else each == labels.positive for each in said], dtype=object)
+        else:
+            prediction = np.array([None if each is None else _class(each) for each in said], dtype=object)
+    elif score is not None:
+        prediction = np.array([None if np.isnan(each) else each >= 0.5 for each in score], dtype=object)
+    return Cases(holdout.truth, prediction, score)
+
+
+def _numbers(values: Sequence[Any]) -> NDArray[np.float64]:
+    return np.array([np.nan if each is None else float(each) for each in values], dtype=np.float64)
+
+
+def _class(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

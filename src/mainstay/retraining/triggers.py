@@ -1,0 +1,84 @@
+"""When retraining is asked for, by itself, and when it must not be.
+
+Asking is not retraining, and retraining is not promoting. Broken data never ask: a model that is fitted to them learns
+what is broken. Nor does a change in who asks, nor trouble of the service: neither is the model's.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
+
+from msgspec import Struct
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mainstay.capability.keeping import Retraining
+    from mainstay.monitoring.findings import Standing
+
+Cause: TypeAlias = Literal["performance", "drift_with_harm", "schedule", "by_hand"]
+
+WORSE: Final = frozenset({"quality_below", "quality_fell", "business_missed"})  # what labels say, surely
+HARM: Final = WORSE | {"estimate_below"}
+DRIFT: Final = frozenset({"input_drift", "output_drift", "confidence_drift", "label_rate"})
+OURS: Final = frozenset({"world_changed", "model_wrong", "unclear"})  # kinds of causes that retraining may help with
+
+
+class Wish(NamedTuple):
+    """That retraining is asked for."""
+
+    cause: Cause
+    reason: str  # in a line
+    findings: tuple[str, ...]  # their ids
+
+
+class Barred(NamedTuple):
+    """That nothing may be asked for now, though something would ask."""
+
+    wish: Wish
+    why: str
+    findings: tuple[str, ...]  # what bars it
+
+
+class Past(Struct, frozen=True, kw_only=True):
+    """What came of retraining before."""
+
+    last_ended: datetime | None = None  # when the last run ended, however
+    first_release: datetime | None = None  # since when the capability has been in production
+
+
+def look(declared: Retraining, standings: Sequence[Standing], past: Past, now: datetime) -> Wish | Barred | None:
+    """What the findings and the calendar ask for; None where they ask for nothing, or the cool-down is not over."""
+    still = [each for each in standings if each.is_open]
+    wish = _wish(declared, still, past, now)
+    if wish is None:
+        return None
+    broken = tuple(each.id for each in still if each.finding.cause.kind == "data_broken")
+    if broken:
+        return Barred(wish, "the data seem broken, and a model that is fitted to them learns what is broken", broken)
+    if past.last_ended is not None and now < past.last_ended + timedelta(days=declared.cooldown_days):
+        return None
+    return wish
+
+
+def _wish(declared: Retraining, still: Sequence[Standing], past: Past, now: datetime) -> Wish | None:
+    triggers = declared.triggers
+    ours = [each for each in still if each.finding.cause.kind in OURS]
+    worse = [each for each in ours if each.finding.code in WORSE]
+    if triggers.performance and worse:
+        return Wish("performance", _told(worse), tuple(each.id for each in worse))
+    drift = [each for each in ours if each.finding.code in DRIFT]
+    harm = [each for each in ours if each.finding.code in HARM]
+    if triggers.drift_with_harm and drift and harm:
+        both = [*harm, *drift]
+        return Wish("drift_with_harm", _told(both), tuple(each.id for each in both))
+    since = past.last_ended or past.first_release
+    if triggers.every_days is not None and since is not None and now >= since + timedelta(days=triggers.every_days):
+        return Wish("schedule", f"every {triggers.every_days:g} days, and the last was on {since:%Y-%m-%d}", ())
+    return None
+
+
+def _told(standings: Sequence[Standing]) -> str:
+    first = standings[0].finding.text
+    return first if len(standings) == 1 else f"{first} ({len(standings) - 1} more findings)"
