@@ -17,7 +17,7 @@ help: ## this list
 	@sed -n 's/^\([a-z][a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
 
 .PHONY: demo
-demo: $(VENV)/.demo ## the whole story on real flights: a minute or two after the first installation
+demo: $(VENV)/.demo ## the whole story on real flights, in some minutes after the first installation
 	@$(BIN)/mainstay demo
 
 .PHONY: up
@@ -29,11 +29,17 @@ test: $(VENV)/.dev ## every test: the fast ones first, then those that start rea
 	@echo "-- fast tests"
 	@$(PYTEST) -q -m "not acceptance" -n auto --dist loadfile
 	@echo "-- acceptance tests: real processes"
-	@$(PYTEST) -q -m acceptance
+	@$(PYTEST) -q -m "acceptance and not alone and not year" -n auto --dist loadfile
+	@echo "-- acceptance tests that hold answers to times"
+	@$(PYTEST) -q -m "acceptance and alone"
+
+.PHONY: test-year
+test-year: $(VENV)/.dev ## the demo's year from April to December, held to its facts; some minutes
+	@$(PYTEST) -q -m year
 
 .PHONY: bench
 bench: $(VENV)/.dev ## the figures of bench/README.md, measured here; wants a quiet machine
-	@for name in decisions steps ledger proofs kills attacks validation contracts new dirty open_tables intake intake_kills batch ood overload; do echo "-- bench/$$name.py"; $(BIN)/python bench/$$name.py || exit 1; done
+	@for name in decisions steps ledger proofs kills attacks validation contracts new dirty open_tables intake intake_kills batch ood overload drift drift_errors streams canary rollback monitor_pass; do echo "-- bench/$$name.py"; $(BIN)/python bench/$$name.py || exit 1; done
 
 .PHONY: lint
 lint: $(VENV)/.dev ## ruff: rules and format

@@ -30,7 +30,7 @@ from sklearn.datasets import load_breast_cancer
 from sklearn.metrics import roc_auc_score
 
 from mainstay.catalog.profile import fewest_rows, fit_profile
-from mainstay.monitoring.performance import wilson
+from mainstay.monitoring.intervals import wilson
 from mainstay.runtime.novelty import Novelty
 from mainstay.runtime.types import Feature
 

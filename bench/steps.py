@@ -67,7 +67,7 @@ def measure(fixture: Fixture, directory: Path) -> dict[str, float]:
 
     def record(count: int) -> bytes:
         stamp = Stamp(Place(segment, 0), count)
-        made = [plan.recorder.record(stamp, b"00000000", b"null", request.input, verdict) for _ in range(count)]
+        made = [plan.recorder.record(stamp, b"00000000", b"null", request.input, verdict, 0.001) for _ in range(count)]
         return b"".join(each.framed for each in made)
 
     framed = record(GROUP)

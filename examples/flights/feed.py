@@ -89,7 +89,7 @@ def _days() -> dict[str, list[Record]]:
 
 
 def _record(flight: Departure) -> Record:
-    return {"flight": flight.key, "scheduled_at": flight.at.isoformat().replace("+00:00", "Z"), **flight.input}
+    return {"flight": flight.key, **flight.input}
 
 
 def _troubled(day: str, i: int, record: Record) -> Record:

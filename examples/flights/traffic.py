@@ -1,4 +1,4 @@
-"""April 2013 out of New York as live traffic: flights close their doors, and later land."""
+"""2013 out of New York as live traffic: flights close their doors, and later land."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from types import ModuleType  # noqa: TC003
 from typing import TYPE_CHECKING
+from zlib import crc32
 
 import pandas as pd
 
@@ -20,6 +21,7 @@ MONTH = 4
 ATLANTIC_STANDARD_HOURS = (
     -4
 )  # the table of airports lacks those of Puerto Rico and the Virgin Islands; all four are here
+SUMMER = (pd.Timestamp("2013-03-10 07:00", tz="UTC"), pd.Timestamp("2013-11-03 06:00", tz="UTC"))  # in New York
 DAY = pd.Timedelta(days=1)
 
 
@@ -59,27 +61,39 @@ def departures() -> Iterator[Departure]:
     return departures_of(MONTH)
 
 
-def departures_of(month: int) -> Iterator[Departure]:
-    """Every flight of a month, in the same order."""
-    flights = _flights_of(month)
+def departures_of(month: int, every: int = 1) -> Iterator[Departure]:
+    """The flights of a month, in the same order; with `every`, about one in so many, chosen by their keys."""
+    flights = _flights_of(month, every)
     for key, record, at in zip(flights["key"], _pilot.input_records(flights), flights["scheduled"], strict=True):
-        yield Departure(key, record, at.to_pydatetime())
+        yield Departure(key, {"scheduled_at": f"{at:%Y-%m-%dT%H:%M:%SZ}", **record}, at.to_pydatetime())
 
 
 def landings() -> Iterator[Landing]:
     """Every landing of those flights in order of time, then key. Flights cancelled or diverted have none: 27,564."""
-    arrived = _flights_of(MONTH).dropna(subset=["arr_delay"])
+    return landings_of(MONTH)
+
+
+def landings_of(month: int, every: int = 1) -> Iterator[Landing]:
+    """The landings of the same flights of a month, in the same order."""
+    arrived = _flights_of(month, every).dropna(subset=["arr_delay"])
     arrived = arrived.assign(landed=_landed(arrived)).sort_values(["landed", "key"])
     for key, delay, at in zip(arrived["key"], arrived["arr_delay"], arrived["landed"], strict=True):
         yield Landing(key, {"late": delay > _pilot.LATE_MINUTES, "arr_delay": int(delay)}, at.to_pydatetime())
 
 
 @cache
-def _flights_of(month: int) -> pd.DataFrame:
+def _year() -> pd.DataFrame:
     year: pd.DataFrame = _pilot.read_flights()
-    flights = year[year["month"] == month]
+    return year
+
+
+@cache
+def _flights_of(month: int, every: int = 1) -> pd.DataFrame:
+    flights = _year()[_year()["month"] == month]
     scheduled = pd.to_datetime(flights["time_hour"], utc=True) + pd.to_timedelta(flights["minute"], unit="min")
     flights = flights.assign(key=_keys(flights), scheduled=scheduled)
+    if every > 1:
+        flights = flights[[crc32(key.encode()) % every == 0 for key in flights["key"]]]
     return flights.sort_values(["scheduled", "key"], ignore_index=True)
 
 
@@ -99,15 +113,21 @@ def _landed(flights: pd.DataFrame) -> pd.Series[pd.Timestamp]:
     The first, because the table has the clock without the date, and many flights land on the next day.
     """
     minutes = flights["arr_time"] // 100 * 60 + flights["arr_time"] % 100
-    clock = pd.to_timedelta(minutes, unit="min") - _offsets(flights["dest"])  # as a clock in UTC shows it
+    clock = pd.to_timedelta(minutes, unit="min") - _offsets(flights)  # as a clock in UTC shows it
     in_the_air = pd.to_timedelta(flights["dep_delay"] + flights["air_time"], unit="min")
     earliest = flights["scheduled"] + in_the_air
     landed: pd.Series[pd.Timestamp] = earliest + (clock - (earliest - earliest.dt.normalize())) % DAY
     return landed
 
 
-def _offsets(airports: pd.Series[str]) -> pd.Series[pd.Timedelta]:
-    """What a clock at each airport is ahead of UTC in April, when those that keep summer time ("A") do."""
-    known: pd.DataFrame = _pilot.read_table("airports.csv").set_index("faa")
-    hours = (known["tz"] + (known["dst"] == "A")).reindex(airports.unique()).fillna(ATLANTIC_STANDARD_HOURS)
-    return pd.to_timedelta(airports.map(hours), unit="h")
+def _offsets(flights: pd.DataFrame) -> pd.Series[pd.Timedelta]:
+    """What a clock at each destination is ahead of UTC; in summer those that keep summer time ("A") are an hour more.
+
+    All change their clocks in the same night, which is taken to be that of New York for all.
+    """
+    airports: pd.DataFrame = _pilot.read_table("airports.csv").set_index("faa")
+    known = flights["dest"].isin(airports.index)
+    standard = flights["dest"].map(airports["tz"]).where(known, ATLANTIC_STANDARD_HOURS)
+    keeps_summer = flights["dest"].map(airports["dst"]) == "A"
+    hours = standard + (keeps_summer & flights["scheduled"].between(*SUMMER, inclusive="left"))
+    return pd.to_timedelta(hours, unit="h")

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
-pytestmark = pytest.mark.acceptance
+pytestmark = [pytest.mark.acceptance, pytest.mark.alone]
 
 FLIGHTS = 2_000
 
@@ -28,7 +28,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], str,
     directory.mkdir()
     for name in (".mainstay-demo", "left-over.txt"):
         (directory / name).touch()
-    done = run_demo(directory, "--flights", str(FLIGHTS), "--json")
+    done = run_demo(directory, "--part", "day", "--flights", str(FLIGHTS), "--json")
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout), done.stderr, directory
 

@@ -58,6 +58,7 @@ def facts(workspace: Workspace, decision_id: str) -> dict[str, Any]:
     leaf, body = msgspec.json.decode(found.entry.leaf), msgspec.json.decode(found.entry.body)
     for unique in ("id", "at", "body"):
         del leaf[unique]
+    assert 0 <= body.pop("seconds") < 60
     return {"leaf": leaf, "body": body}
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from mainstay.workspace import Workspace
 
-pytestmark = pytest.mark.acceptance
+pytestmark = [pytest.mark.acceptance, pytest.mark.alone]
 
 GOOD = {"a": 0.5, "b": 0.25}
 START_SECONDS = 3.5  # of a model that is slow to start

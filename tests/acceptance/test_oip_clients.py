@@ -71,10 +71,9 @@ def recorded(up: tiny.Up, decision_id: str) -> tuple[dict[str, Any], dict[str, A
     """The leaf and the body of a decision, without what differs between any two decisions."""
     found = find_entry(up.workspace.ledger, decision_id)
     assert found is not None
-    leaf = json.loads(found.entry.leaf)
-    return {name: value for name, value in leaf.items() if name not in {"id", "at", "body"}}, json.loads(
-        found.entry.body
-    )
+    leaf, body = json.loads(found.entry.leaf), json.loads(found.entry.body)
+    assert 0 <= body.pop("seconds") < 60
+    return {name: value for name, value in leaf.items() if name not in {"id", "at", "body"}}, body
 
 
 def valid(document: Any, schema: str) -> None:

@@ -19,7 +19,7 @@ from mainstay.ledger.find import find_entry
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = pytest.mark.acceptance
+pytestmark = [pytest.mark.acceptance, pytest.mark.alone]
 
 GOOD = {"a": 0.5, "b": 0.25}
 
@@ -230,7 +230,7 @@ def test_metrics_are_read_by_a_client_that_others_wrote(up: tiny.Up, http: httpx
     answered = [
         sample.value
         for sample in families["mainstay_decisions"].samples
-        if sample.labels == {"capability": "tiny", "outcome": "answered", "reason": ""}
+        if sample.labels == {"capability": "tiny", "stage": "production", "outcome": "answered", "reason": ""}
     ]
     assert answered[0] >= 1
     assert "mainstay_decision_seconds" in families

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-pytestmark = pytest.mark.acceptance
+pytestmark = [pytest.mark.acceptance, pytest.mark.alone]
 
 CONSTANT = {"probability": 0.25, "yes": False}
 GOOD = {"a": 0.5, "b": 0.25}

@@ -113,7 +113,7 @@ def test_registering_twice_changes_nothing_and_promoting_is_recorded(shell: Shel
     second = shell.json("register", folder)
     assert (second["version"], second["created"]) == (first["version"], False)
     assert shell.run("promote", "tiny").returncode == 2
-    release = shell.json("promote", "tiny", "--reason", "first", "--version", first["version"][:19])
+    release = shell.json("promote", "tiny", "--reason", "first", "--version", first["version"][:19])["release"]
     assert (release["number"], release["version"], release["reason"]) == (1, first["version"], "first")
     unknown = shell.run("promote", "tiny", "--reason", "x", "--version", "sha256:00")
     assert unknown.returncode == 2

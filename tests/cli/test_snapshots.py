@@ -14,7 +14,8 @@ from mainstay.catalog.versions import load_manifest
 from mainstay.cli.common import Common
 from mainstay.cli.init import create_workspace
 from mainstay.cli.snapshots import export_snapshot, list_snapshots, take_snapshot, verify_snapshot
-from mainstay.cli.versions import history, record_promotion, record_registration
+from mainstay.cli.trials import history
+from mainstay.cli.versions import record_promotion, record_registration
 from mainstay.errors import Misuse
 from mainstay.lake import snapshots
 from mainstay.lake.conditions import OneOf

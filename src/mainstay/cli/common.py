@@ -24,6 +24,7 @@ from mainstay.workspace import find_workspace
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from mainstay.authority.policy import Moved
     from mainstay.authority.schema import Action
     from mainstay.capability.load import Declared
     from mainstay.signing import SigningKey
@@ -85,9 +86,17 @@ def operator() -> str:
     return f"os:{account()}"
 
 
-def require(workspace: Workspace, capability: str, action: Action, *, candidate: Declared | None = None) -> None:
+def require(
+    workspace: Workspace,
+    capability: str,
+    action: Action,
+    *,
+    candidate: Declared | None = None,
+    moved: Moved | None = None,
+) -> None:
     """Raises Misuse unless the policies in force let whoever runs this command do `action`. See `require_permit`."""
-    require_permit(workspace, capability, action, account(), load_verifier(workspace.keys), candidate=candidate)
+    verifier = load_verifier(workspace.keys)
+    require_permit(workspace, capability, action, account(), verifier, candidate=candidate, moved=moved)
 
 
 def require_sight(workspace: Workspace, capability: str) -> None:

@@ -1,4 +1,8 @@
-"""The whole story on real flights: a pilot goes to production, a month is replayed, things break, proof is read."""
+"""The whole story on real flights, in two parts.
+
+The first day: a pilot goes to production, a week is replayed, things break, proof is read. The year: versions come and
+go, from April to December, by what Mainstay finds and decides itself.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +12,9 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, Any
+from typing import IO, TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 from cyclopts import Parameter
@@ -22,24 +26,25 @@ from mainstay.cli import demo_trouble
 from mainstay.cli.common import API_KEY_VARIABLE, err, out, print_json
 from mainstay.cli.demo_evidence import check_acknowledged, check_ledger, explain_one, tell_promise
 from mainstay.cli.demo_feed import play_feed, serving_feed
+from mainstay.cli.demo_serving import empty_directory, find_example, serving
 from mainstay.cli.demo_story import CAPABILITY, Scene, Story, outcome_lines
 from mainstay.cli.demo_strange import send_strange
+from mainstay.cli.demo_year import play_year
 from mainstay.cli.init import create_workspace
 from mainstay.cli.registered import registered_lines
 from mainstay.cli.versions import record_promotion, record_registration
-from mainstay.errors import Failed, Misuse
-from mainstay.server.supervisor import free_port, running_state, wait_until_ready
+from mainstay.errors import Failed
+from mainstay.server.supervisor import free_port, running_state
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from mainstay.workspace import Workspace
 
-MARKER = ".mainstay-demo"  # a directory that this demo made, and may therefore replace
 BUILT = ("model", "__pycache__", "samples.jsonl", "reference.jsonl")  # by train.py, which the demo runs itself
+PILOT, YEAR = "pilot", "year"  # folders: what is trained, and the workspace of the second part
 FLIGHTS_IN_APRIL = 28_330
+FLIGHTS_REPLAYED = 6_000  # a week
+ONE_IN = 3  # flights of the year
 KILL_AT = 0.4  # share of the replay after which a worker is killed
-READY_SECONDS = 30.0
 
 
 def demo(
@@ -47,26 +52,48 @@ def demo(
     directory: Annotated[Path, Parameter(help="Where the demo's workspace is made.")] = Path("demo-workspace"),
     serve: Annotated[bool, Parameter(negative="", help="Leave it serving afterwards, until Ctrl-C.")] = False,
     port: Annotated[int, Parameter(help="Where it serves; 0 for any free port.")] = 8321,
-    flights: Annotated[int | None, Parameter(help="Replay only so many flights of April.")] = None,
+    part: Annotated[
+        Literal["all", "day", "year"], Parameter(help="Only the first day of the pilot, or only the year after it.")
+    ] = "all",
+    flights: Annotated[int, Parameter(help="How many flights of April are replayed one by one.")] = FLIGHTS_REPLAYED,
+    every: Annotated[int, Parameter(help="Of the year, one flight in so many.")] = ONE_IN,
     json: Annotated[bool, Parameter(negative="", help="Print the facts as JSON; the story goes to stderr.")] = False,
 ) -> int:
-    """The whole story on real flights, in a minute or two.
+    """The whole story on real flights, in under three minutes.
 
     Example: mainstay demo --serve
     """
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))  # so that what runs is drained
     story = Story(err if json else out)
     example = find_example()
-    workspace, token = _make_workspace(story, directory)
-    _train(story, example, workspace)
+    story.title("The pilot: arrives more than 15 minutes late?")
+    empty_directory(directory)
+    _train(story, example, directory / PILOT)
+    if part != "year":
+        _play_day(story, example, directory, port=port, flights=flights, serve=serve, json=json)
+    if part != "day" and not serve:
+        play_year(story, example, directory / PILOT, directory / YEAR, every)
+    if not serve:
+        _conclude(story, directory, json=json)
+    return 1 if story.failed else 0
+
+
+def _play_day(
+    story: Story, example: Path, directory: Path, *, port: int, flights: int, serve: bool, json: bool
+) -> None:
+    """The first day, in a workspace at `directory`; with `serve`, left serving until Ctrl-C."""
+    story.title("A workspace")
+    workspace, _, token = create_workspace(directory, "demo.mainstay.local/flights")
+    story.tell.print(f"  {workspace.root}, with a signing key and an API key")
     folder = workspace.capabilities / CAPABILITY
+    shutil.copytree(directory / PILOT, folder)
     with ExitStack() as running:
         feed = running.enter_context(serving_feed(example, folder))
         _register(story, workspace)
         url = f"http://127.0.0.1:{port or free_port('127.0.0.1')}"
         deadline_ms = load_capability(folder).capability.deadline_ms
         scene = Scene(story, workspace, example, url, token, deadline_ms, acknowledged=[])
-        service = running.enter_context(_running(scene))
+        service = running.enter_context(serving(scene))
         replayed = _replay(scene, flights)
         tell_promise(scene)
         demo_trouble.play(scene, before_going_back=send_strange)
@@ -74,37 +101,12 @@ def demo(
         check_acknowledged(scene, replayed)
         check_ledger(scene)
         explain_one(scene)
-        _conclude(story, workspace, json=json)
         if serve:
+            _conclude(story, directory, json=json)
             _leave_serving(scene, service)
-    return 1 if story.failed else 0
 
 
-def find_example() -> Path:
-    """The flights example: beside the package when it is installed, in the checkout when it is not."""
-    package = Path(__file__).resolve().parents[1]
-    for place in (package / "examples" / "flights", package.parents[1] / "examples" / "flights"):
-        if place.is_dir():
-            return place
-    raise Failed("the flights example is not part of this installation", hint="Clone the repository and run make demo.")
-
-
-def _make_workspace(story: Story, directory: Path) -> tuple[Workspace, str]:
-    story.title("A workspace")
-    if directory.exists() and any(directory.iterdir()):
-        if not (directory / MARKER).exists():
-            raise Misuse(f"{directory} exists and was not made by this demo", hint="Name another with --directory.")
-        shutil.rmtree(directory)
-    directory.mkdir(parents=True, exist_ok=True)
-    (directory / MARKER).touch()
-    workspace, _, token = create_workspace(directory, "demo.mainstay.local/flights")
-    story.tell.print(f"  {workspace.root}, with a signing key and an API key")
-    return workspace, token
-
-
-def _train(story: Story, example: Path, workspace: Workspace) -> None:
-    story.title("The pilot: arrives more than 15 minutes late?")
-    folder = workspace.capabilities / CAPABILITY
+def _train(story: Story, example: Path, folder: Path) -> None:
     shutil.copytree(example / "capabilities" / CAPABILITY, folder, ignore=shutil.ignore_patterns(*BUILT))
     with story.working("training on January to March"):
         trained = subprocess.run(
@@ -135,36 +137,11 @@ def _register(story: Story, workspace: Workspace) -> None:
     story.say(f"release {release.number} is in force")
 
 
-@contextmanager
-def _running(scene: Scene) -> Iterator[subprocess.Popen[bytes]]:
-    """`mainstay up` with two workers, in a process of its own; drained at the end."""
-    workspace = scene.workspace
-    workspace.run.mkdir(parents=True, exist_ok=True)
-    log = workspace.run / "up.log"
-    command = [sys.executable, "-m", "mainstay.cli.main", "up", "--workspace", str(workspace.root)]
-    command += ["--port", scene.url.rpartition(":")[2], "--workers", "2", "--with-parent"]
-    with log.open("wb") as output:
-        service = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
-        )
-    try:
-        try:
-            with scene.story.working("starting two workers"):
-                wait_until_ready(scene.url, READY_SECONDS, alive=lambda: service.poll() is None)
-        except Failed as error:
-            raise Failed(f"{error.message}\n{log.read_text()[-2000:]}") from None
-        scene.story.say(f"serving at {scene.url} with two workers")
-        yield service
-    finally:
-        service.terminate()
-        service.wait()
-
-
-def _replay(scene: Scene, flights: int | None) -> list[str]:
+def _replay(scene: Scene, flights: int) -> list[str]:
     """April as live traffic from another process; the id of every decision that it was given."""
     story = scene.story
     story.title("April 2013, replayed as live traffic")
-    total = FLIGHTS_IN_APRIL if flights is None else min(flights, FLIGHTS_IN_APRIL)
+    total = min(flights, FLIGHTS_IN_APRIL)
     acknowledged = scene.workspace.run / "acknowledged.txt"
     command = [sys.executable, str(scene.example / "replay.py"), "--url", scene.url]
     command += ["--acknowledged", str(acknowledged), "--limit", str(total)]
@@ -221,12 +198,12 @@ def _tell_replay(story: Story, summary: dict[str, Any], killed: int) -> None:
     story.say(f"worker {killed} was killed with SIGKILL on the way; {summary['repeated']} calls were sent again")
 
 
-def _conclude(story: Story, workspace: Workspace, *, json: bool) -> None:
+def _conclude(story: Story, directory: Path, *, json: bool) -> None:
     seconds = time.monotonic() - story.begun
     story.tell.print()
     for what in story.failed:
         story.tell.print(f"[bold red]NOT OK[/] expected: {escape(what)}")
-    story.tell.print(f"Done in {seconds:.0f} s. The workspace is {escape(str(workspace.root))}")
+    story.tell.print(f"Done in {seconds:.0f} s. All of it is in {escape(str(directory.resolve()))}")
     if json:
         print_json({**story.facts, "ok": not story.failed, "failed": story.failed, "seconds": seconds})
 

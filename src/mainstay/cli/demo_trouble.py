@@ -136,7 +136,7 @@ def _go_back(scene: Scene, desk: Traffic) -> None:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise Failed(f"mainstay rollback failed:\n{done.stderr.strip()[-2000:]}")
-        release: dict[str, Any] = msgspec.json.decode(done.stdout)
+        release: dict[str, Any] = msgspec.json.decode(done.stdout)["release"]
         command_seconds = time.monotonic() - begun
         switch = _await_release(scene, desk, begun, release["number"])
     story.expect(release["version"] == story.facts["version"], "the first version is in force again")

@@ -27,6 +27,7 @@ from mainstay.cli.review import resolution_facts
 from mainstay.errors import MainstayError, Misuse
 from mainstay.ledger.anchored import Against
 from mainstay.ledger.anchors import FileSource
+from mainstay.ledger.archives import Archived
 from mainstay.ledger.erasure import erasure_of
 from mainstay.ledger.find import find_entry
 from mainstay.ledger.index import Index
@@ -45,6 +46,14 @@ if TYPE_CHECKING:
     from mainstay.workspace import Workspace
 
 MAX_NOTE_BYTES = 1 << 20
+SHORT_DIGEST = 19  # "sha256:" and 12 digits
+
+_WOULD_HAVE = {
+    "answered": "answered",
+    "fallback": "fallen back",
+    "review": "asked a person",
+    "refused": "refused",
+}
 
 
 def verify(
@@ -167,14 +176,27 @@ def explain_entry(workspace: Workspace, entry_id: str) -> dict[str, Any]:
     with Index(workspace.ledger) as index:
         index.catch_up(Log(workspace.ledger))
         reported = index.outcomes_of(leaf["id"], leaf["capability"], None if body is None else body["key"])
+        shadowed = index.shadows_of(leaf["id"])
     explained["trained_on"] = _trained_on(workspace, leaf["version"])
     explained["outcomes"] = [
         {"observed_at": each.observed_at, "outcome": msgspec.json.decode(each.outcome), "entry": each.sequence}
         for each in reported
     ]
+    explained["shadows"] = [_shadow(workspace, sequence) for sequence in shadowed]
     if leaf["outcome"] == "review":
         explained["resolutions"] = msgspec.to_builtins(ReviewQueue(workspace).resolutions(leaf["id"]))
     return explained
+
+
+def _shadow(workspace: Workspace, sequence: int) -> dict[str, Any]:
+    """What a shadow would have decided; without `said` where that is gone."""
+    try:
+        entry = Log(workspace.ledger).entry(sequence)
+    except Archived:
+        return {"entry": sequence}
+    leaf = msgspec.json.decode(entry.leaf)
+    said = {"said": msgspec.json.decode(entry.body)} if entry.body else {}
+    return {"entry": sequence, **{name: leaf[name] for name in ("id", "version", "outcome", "reasons")}, **said}
 
 
 def _trained_on(workspace: Workspace, version: str) -> Any:
@@ -251,6 +273,7 @@ def _decision_facts(leaf: dict[str, Any], body: dict[str, Any], explained: dict[
         facts.append(("proposed", details["proposed"]))
     if body.get("confidence") is not None:
         facts.append(("confidence", f"{body['confidence']:.4f}"))
+    facts += [("shadow", _shadow_line(each)) for each in explained.get("shadows", ())]
     if "resolutions" in explained:
         facts += resolution_facts(explained["resolutions"])
     later = explained.get("outcomes") or []
@@ -258,6 +281,19 @@ def _decision_facts(leaf: dict[str, Any], body: dict[str, Any], explained: dict[
     if not later and "erasure" not in explained:
         facts.append(("came of it", "not reported yet"))
     return facts
+
+
+def _shadow_line(shadow: dict[str, Any]) -> str:
+    if "version" not in shadow:
+        return f"entry {shadow['entry']}, which has left with an archive"
+    said = shadow.get("said")
+    why = f" ({', '.join(shadow['reasons'])})" if shadow["reasons"] else ""
+    line = f"{shadow['version'][:SHORT_DIGEST]} would have {_WOULD_HAVE[shadow['outcome']]}{why}"
+    if said is None:
+        return f"{line}; what it said was erased"
+    if said["output"] is not None:
+        line += f": {_compact(said['output'])}"
+    return f"{line}, in {said['seconds'] * 1000:.1f} ms; entry {shadow['id']}"
 
 
 def _compact(value: Any) -> str:

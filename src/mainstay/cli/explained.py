@@ -38,6 +38,7 @@ _STOPPED_AT: Final[dict[str, StepName]] = {
     "protection_failed": "protect",
     "overloaded": "admit",
     "feed_stopped": "route",
+    "stopped": "route",
     "deadline_exceeded": "run",
     "model_error": "run",
     "model_crashed": "run",

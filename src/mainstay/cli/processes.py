@@ -16,6 +16,8 @@ from mainstay.decision.retention import DeclaredRetention
 from mainstay.intake.upkeep import keep_taken_in
 from mainstay.lake.upkeep import keep_exported
 from mainstay.ledger.upkeep import keep_sealed
+from mainstay.monitoring.upkeep import keep_monitored
+from mainstay.rollout.upkeep import keep_steered
 from mainstay.server.life import end_with_parent, set_up_logging
 from mainstay.server.supervisor import Supervisor
 from mainstay.workspace import Workspace
@@ -81,6 +83,8 @@ def control(
     keep_exported(workspace, stop)
     keep_taken_in(workspace, stop)
     keep_scheduled(workspace, stop)
+    keep_monitored(workspace, stop)
+    keep_steered(workspace, stop)
     keep_sealed(workspace, key, stop, retention=DeclaredRetention(workspace, key.verifier))
 
 

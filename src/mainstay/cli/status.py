@@ -12,6 +12,7 @@ from mainstay.catalog.releases import capabilities_with_releases, read_current
 from mainstay.catalog.versions import open_version
 from mainstay.cli.common import DEFAULT, Common, out, print_json
 from mainstay.documents import shorten
+from mainstay.errors import MainstayError
 from mainstay.lake.lagging import standing as lake_standing
 from mainstay.ledger.index import Index
 from mainstay.ledger.log import Log
@@ -20,12 +21,16 @@ from mainstay.ledger.trust_policy import shown
 from mainstay.ledger.wal import segments
 from mainstay.lineage.emitting import standing as lineage_standing
 from mainstay.monitoring.promise import Held, hold
+from mainstay.monitoring.report_lines import summary
+from mainstay.monitoring.store import read_findings, read_memory
 from mainstay.server.supervisor import is_ready, running_state
 from mainstay.signing import load_verifier
+from mainstay.state.database import FILE, open_database
 
 if TYPE_CHECKING:
     from mainstay.catalog.holds import Standing
-    from mainstay.monitoring.performance import Estimate, Verdict
+    from mainstay.monitoring.intervals import Estimate
+    from mainstay.monitoring.performance import Verdict
     from mainstay.workspace import Workspace
 
 SHORT_DIGEST = 19  # "sha256:" and 12 digits
@@ -57,6 +62,7 @@ def gather_status(workspace: Workspace, days: float) -> dict[str, Any]:
     verifier = load_verifier(workspace.keys)
     since = datetime.now(UTC) - timedelta(days=days)
     capabilities = []
+    monitored = _monitored(workspace)
     with Index(workspace.ledger) as index:
         index.catch_up(log)
         for name in capabilities_with_releases(workspace.releases):
@@ -69,6 +75,7 @@ def gather_status(workspace: Workspace, days: float) -> dict[str, Any]:
                     "owner": msgspec.to_builtins(declared.capability.owner),
                     "held": held_facts(find_hold(workspace.holds, name, verifier)),
                     "counts": index.counts(name)._asdict(),
+                    "monitoring": monitored.get(name),
                     "performance": msgspec.to_builtins(hold(index, declared.capability, since, newest=NEWEST)),
                 }
             )
@@ -87,6 +94,27 @@ def gather_status(workspace: Workspace, days: float) -> dict[str, Any]:
         "newest": NEWEST,
         "capabilities": capabilities,
     }
+
+
+def _monitored(workspace: Workspace) -> dict[str, dict[str, Any]]:
+    """What monitoring says of each capability; what was never monitored is not there."""
+    if not workspace.settings.control_database and not (workspace.data / FILE).exists():
+        return {}
+    found: dict[str, dict[str, Any]] = {}
+    try:
+        with open_database(workspace) as database:
+            for name in capabilities_with_releases(workspace.releases):
+                memory = read_memory(database, name)
+                if memory is not None:
+                    still = read_findings(database, name, open_only=True)
+                    until = None if memory.judged_until is None else memory.judged_until.isoformat()
+                    plain = [msgspec.to_builtins(each) for each in still]
+                    said = {"judged_until": until, "summary": summary(still), "findings": plain, "problem": ""}
+                    found[name] = said
+    except MainstayError as error:
+        unknown: dict[str, Any] = {"judged_until": None, "summary": "unknown", "findings": [], "problem": str(error)}
+        return dict.fromkeys(capabilities_with_releases(workspace.releases), unknown)
+    return found
 
 
 def _lake(workspace: Workspace) -> dict[str, Any] | None:
@@ -161,6 +189,7 @@ def _capability_lines(each: dict[str, Any], days: float) -> list[str]:
         f"  owner      {each['owner']['team']} ({each['owner']['contact']})",
         *_held_lines(each["name"], each["held"]),
         f"  decisions  {_counted(counts['decisions'])}",
+        *_monitored_lines(each["name"], each["monitoring"]),
     ]
     if counts["reasons"]:
         lines.append(f"  reasons    {_counted(counts['reasons'])}")
@@ -171,6 +200,17 @@ def _capability_lines(each: dict[str, Any], days: float) -> list[str]:
     return lines
 
 
+def _monitored_lines(name: str, monitored: dict[str, Any] | None) -> list[str]:
+    """What monitoring found, and where more of it is told."""
+    if monitored is None:
+        return []
+    if monitored["problem"]:
+        return [f"  monitor    UNKNOWN: {_one_line(monitored['problem'])}"]
+    if not monitored["findings"]:
+        return [f"  monitor    {monitored['summary']}, judged until {monitored['judged_until']}"]
+    return [f"  monitor    {monitored['summary']}", f"             what it is and what to do: mainstay monitor {name}"]
+
+
 def _held_lines(name: str, held: dict[str, Any] | None) -> list[str]:
     """Why it answers with its fallback, and how to let it go on."""
     if held is None:
@@ -178,6 +218,10 @@ def _held_lines(name: str, held: dict[str, Any] | None) -> list[str]:
     if held["damage"]:
         return [f"  held       {held['detail']}: {held['damage']}"]
     lines = []
+    if (stopped := held["stopped"]) is not None:
+        lines.append(f"  STOPPED    since {stopped['since']}, by {stopped['by']}: its fallback ladder answers")
+        lines.append(f"             {shorten(stopped['reason'], REASON_CHARACTERS)}")
+        lines.append(f"             let it go on: mainstay resume {name} --reason '...'")
     for each in held["holds"]:
         lines.append(f"  held       source {each['source']} is stopped since {each['since']}: {each['code']}")
         lines.append(f"             {shorten(each['reason'], REASON_CHARACTERS)}")

@@ -11,14 +11,11 @@ from mainstay.authority.policy import compile_authority
 from mainstay.capability.load import load_capability
 from mainstay.catalog.register import Registered
 from mainstay.catalog.register import register as register_version
-from mainstay.catalog.releases import history as past_releases
-from mainstay.catalog.releases import publish, publish_canary, roll_back
-from mainstay.catalog.types import Release
+from mainstay.catalog.releases import publish, publish_canary
 from mainstay.catalog.versions import FOLDER, load_manifest, stored_digests, version_path
 from mainstay.cli.common import (
     DEFAULT,
     Common,
-    columns,
     err,
     operator,
     out,
@@ -34,16 +31,14 @@ from mainstay.cli.registered import (
     registered_lines,
     version_facts,
 )
-from mainstay.errors import InvalidDocument, MainstayError, Misuse
-from mainstay.signing import load_verifier
-from mainstay.workspace import Workspace
+from mainstay.errors import InvalidDocument, Misuse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from mainstay.capability.load import Declared
-
-SHORT_DIGEST = 19  # "sha256:" and 12 digits
+    from mainstay.catalog.types import Release
+    from mainstay.workspace import Workspace
 
 
 def validate(
@@ -143,116 +138,10 @@ def _check_authority(workspace: Workspace, declared: Declared) -> None:
     require(workspace, declared.capability.name, "change", candidate=declared)
 
 
-def promote(
-    name: str,
-    /,
-    version: Annotated[
-        str, Parameter(help="A version's id or its beginning; by default the one registered last.")
-    ] = "",
-    *,
-    reason: Annotated[str, Parameter(help="Why; recorded.")],
-    canary: Annotated[
-        float | None,
-        Parameter(help="Let it decide for this percentage of the keys only, beside the version in force."),
-    ] = None,
-    common: Common = DEFAULT,
-) -> None:
-    """Put a version into production: every worker serves it within two seconds.
-
-    Example: mainstay promote late-arrival --reason "first release"
-
-    Example: mainstay promote late-arrival ab12 --canary 5 --reason "trained on March"
-
-    Parameters
-    ----------
-    name
-        The capability.
-    """
-    workspace = common.open()
-    found = find_version(workspace, name, version)
-    _tell(record_promotion(workspace, name, found, reason, canary_percent=canary), json=common.json)
-
-
-def rollback(
-    name: str,
-    /,
-    *,
-    reason: Annotated[str, Parameter(help="Why; recorded.")],
-    to: Annotated[
-        int | None, Parameter(help="The number of the release to go back to; by default the one before.")
-    ] = None,
-    common: Common = DEFAULT,
-) -> None:
-    """Go back: publish again what an earlier release put into force. Nothing is rebuilt; workers follow within 2 s.
-
-    Example: mainstay rollback late-arrival --reason "refuses night flights"
-
-    Parameters
-    ----------
-    name
-        The capability.
-    """
-    workspace = common.open()
-    require(workspace, name, "change")
-    release = roll_back(workspace, name, key=signing_key(workspace), reason=reason, principal=operator(), to=to)
-    _record_release(workspace, release)
-    _tell(release, json=common.json)
-
-
-def history(name: str, /, *, common: Common = DEFAULT) -> None:
-    """List the releases of a capability, oldest first; the last is in force.
-
-    Example: mainstay history late-arrival
-
-    Parameters
-    ----------
-    name
-        The capability.
-    """
-    workspace = common.open()
-    releases = past_releases(workspace.releases, name, load_verifier(workspace.keys))
-    if common.json:
-        print_json(releases)
-        return
-    if not releases:
-        out.print(f"{name} has no release")
-        return
-    trained_on = [_trained_on(workspace, each.version) for each in releases]
-    shown = any(trained_on)
-    rows = [["RELEASE", "PUBLISHED", "BY", "VERSION", "CANARY", *(["TRAINED ON"] if shown else []), "REASON"]]
-    for each, snapshot in zip(releases, trained_on, strict=True):
-        *facts, reason = _history_row(each)
-        rows.append([*facts, *([snapshot] if shown else []), reason])
-    for line in columns(rows):
-        out.print(line, markup=False)
-
-
-def _trained_on(workspace: Workspace, version: str) -> str:
-    """The snapshot that a version was trained on; nothing where it names none, or cannot be read any more."""
-    try:
-        trained_on = load_manifest(workspace.versions, version).trained_on
-    except (MainstayError, OSError):
-        return ""
-    return "" if trained_on is None else trained_on.snapshot
-
-
-def _history_row(release: Release) -> list[str]:
-    canary = release.canary
-    again = "" if release.content_of is None else f"back to {release.content_of}: "
-    return [
-        str(release.number),
-        f"{release.published_at[:19]}Z",
-        release.published_by,
-        release.version[:SHORT_DIGEST],
-        "" if canary is None else f"{canary.percent:g} % {canary.version[:SHORT_DIGEST]}",
-        again + " ".join(release.reason.split()),
-    ]
-
-
 def record_promotion(
     workspace: Workspace, name: str, version: str, reason: str, *, canary_percent: float | None = None
 ) -> Release:
-    """Publish a release and put it into the ledger.
+    """Publish a release and put it into the ledger, outside of any rollout: no check is made, and nothing is watched.
 
     With `canary_percent`, `version` decides for that share of the keys, beside what is in force. Raises Misuse when
     the policies in force do not let whoever runs this change the capability.
@@ -263,25 +152,8 @@ def record_promotion(
         release = publish(workspace, name, version, key=key, reason=reason, principal=principal)
     else:
         release = publish_canary(workspace, name, version, canary_percent, key=key, reason=reason, principal=principal)
-    _record_release(workspace, release)
-    return release
-
-
-def _record_release(workspace: Workspace, release: Release) -> None:
     record_change(workspace, "release.published", f"{release.capability}/{release.number}", release.reason, release)
-
-
-def _tell(release: Release, *, json: bool) -> None:
-    if json:
-        print_json(release)
-        return
-    out.print(f"{release.capability} release {release.number} is in force: version {release.version}")
-    if release.content_of is not None:
-        out.print(f"this is the content of release {release.content_of}")
-    if release.canary is not None:
-        out.print(f"canary, for {release.canary.percent:g} % of the keys: version {release.canary.version}")
-    for version in release.fallback_versions:
-        out.print(f"fallback: version {version}")
+    return release
 
 
 def find_version(workspace: Workspace, name: str, beginning: str) -> str:

@@ -26,7 +26,7 @@ from sklearn.preprocessing import OneHotEncoder
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # ships no types
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     import pandas as pd
 
@@ -37,10 +37,10 @@ SAMPLES_WITHOUT_WEATHER = 10  # rare, so a plain sample would hold none
 REFERENCE = 8_000  # half as many, and an airline of one flight in a thousand is too rare to tell from an unseen one
 
 
-def make_pipeline() -> Pipeline:
+def make_pipeline(numbers: Sequence[str] = (*INTEGERS, *WEATHER)) -> Pipeline:
     """Categories one-hot, numbers as they are: the trees handle gaps themselves."""
     encoder = OneHotEncoder(handle_unknown="ignore", sparse_output=False, min_frequency=50)
-    columns = [("categories", encoder, CATEGORIES), ("numbers", "passthrough", [*INTEGERS, *WEATHER])]
+    columns = [("categories", encoder, CATEGORIES), ("numbers", "passthrough", list(numbers))]
     return Pipeline(
         [("columns", ColumnTransformer(columns)), ("trees", HistGradientBoostingClassifier(random_state=0))]
     )

@@ -1,0 +1,204 @@
+"""Passes over simulated weeks: what is found, once, why, and when it is over."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+import tiny
+from mainstay.monitoring.passes import Monitor
+from mainstay.monitoring.report import gather
+from mainstay.monitoring.report_lines import lines_of, summary
+from mainstay.monitoring.report_page import page_of
+from mainstay.monitoring.store import read_findings, read_memory
+from mainstay.state.database import open_database
+from monitoring.worlds import BEGIN, World
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from mainstay.monitoring.findings import Standing
+    from mainstay.state.database import Database
+
+pytestmark = pytest.mark.acceptance
+
+DAY = timedelta(days=1)
+DAILY = {"step_hours": 12}
+
+
+class Watched:
+    """A world, and its monitor."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.database: Database = open_database(world.workspace)
+        self.monitor = Monitor(world.workspace, world.lake, self.database, tiny.NAME)
+
+    def live(self, first: int, last: int, rows: int = 700, **how: Any) -> list[Standing]:
+        """Decisions of some days with labels six hours later, then one pass; what it told."""
+        for day in range(first, last):
+            decided = self.world.decide(rows, BEGIN + day * DAY, **how)
+            self.world.report(decided, timedelta(hours=6))
+        return list(self.monitor.go(BEGIN + last * DAY).opened)
+
+    def open(self) -> list[Standing]:
+        return read_findings(self.database, tiny.NAME, open_only=True)
+
+
+@pytest.fixture(scope="module")
+def new(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """A world in which nothing has happened."""
+    metrics = [{"name": "accuracy", "at_least": 0.6}]
+    world = World(tmp_path_factory.mktemp("new") / "w", monitoring={**DAILY, "metrics": metrics})
+    open_database(world.workspace).close()
+    return world
+
+
+@pytest.fixture(scope="module")
+def calm(new: World, tmp_path_factory: pytest.TempPathFactory) -> World:
+    """A world of five days in which nothing changed, and nothing was found."""
+    watched = Watched(new.copied(tmp_path_factory.mktemp("calm") / "w"))
+    assert watched.live(0, 5) == []
+    watched.database.close()
+    return watched.world
+
+
+@pytest.fixture
+def watched(calm: World, tmp_path: Path) -> Iterator[Watched]:
+    made = Watched(calm.copied(tmp_path / "w"))
+    yield made
+    made.database.close()
+
+
+def kinds(found: list[Standing]) -> set[str]:
+    return {each.finding.cause.kind for each in found if each.finding.cause.kind != "service"}
+
+
+def test_where_nothing_changes_nothing_is_found_and_no_window_is_judged_twice(watched: Watched) -> None:
+    assert watched.live(5, 8) == []
+    memory = read_memory(watched.database, tiny.NAME)
+    assert memory is not None
+    assert memory.judged_until == BEGIN + 8 * DAY
+    assert memory.windows >= 7
+    assert watched.monitor.go(BEGIN + 8 * DAY).windows == 0
+
+
+def test_a_shift_is_found_once_explained_and_over_when_it_is(watched: Watched) -> None:
+    told = watched.live(5, 7, shift=1.2)
+    assert {"input.a", "output.probability"} <= {each.finding.column for each in told}
+    assert kinds(told) == {"world_changed"}
+    assert watched.live(7, 8, shift=1.2) == []
+    assert all(each.passes > 1 for each in watched.open() if each.finding.segment is None)
+    watched.live(8, 10)
+    assert not [each for each in watched.open() if each.finding.column == "input.a"]
+    page = gather(watched.world.workspace, watched.world.lake, watched.database, tiny.NAME)
+    assert any(each.resolved is not None for each in page.findings)
+    assert "over since" in "\n".join(lines_of(page))
+
+
+def test_another_mix_of_segments_is_told_as_that(watched: Watched) -> None:
+    told = watched.live(5, 6, rows=3_000, regions=(0.1, 0.2, 0.7))
+    assert "input.region" in {each.finding.column for each in told}
+    assert kinds(told) == {"traffic_mix"}
+
+
+def test_values_that_are_missing_are_broken_data(watched: Watched) -> None:
+    told = watched.live(5, 6, missing=0.6)
+    assert ("values_missing", "input.b") in {(each.finding.code, each.finding.column) for each in told}
+    assert kinds(told) == {"data_broken"}
+
+
+def test_another_unit_is_broken_data(watched: Watched) -> None:
+    watched.live(5, 6, rows=2_000, scale=10.0)
+    found = {each.finding.column: each for each in watched.open()}
+    assert found["input.a"].finding.code == "unit_changed"
+    assert kinds(watched.open()) == {"data_broken"}
+
+
+def test_calls_that_break_the_contract_are_broken_data(watched: Watched) -> None:
+    refused: dict[str, Any] = {"outcome": "refused", "reasons": [["contract_violation"]] * 200}
+    watched.world.decide(200, BEGIN + 5 * DAY, **refused)
+    watched.world.decide(600, BEGIN + 5 * DAY)
+    told = watched.monitor.go(BEGIN + 6 * DAY).opened
+    assert "contract_violations" in {each.finding.code for each in told}
+
+
+def test_quality_that_falls_while_inputs_stay_is_the_models_fault(watched: Watched) -> None:
+    watched.live(5, 6)
+    for day in range(6, 11):
+        decided = watched.world.decide(700, BEGIN + day * DAY)
+        wrong = watched.world.random.random(700) < 0.55
+        truth = (decided["p"].to_numpy() >= 0.5) ^ wrong
+        watched.world.report(decided, timedelta(hours=6), truth)
+    told = list(watched.monitor.go(BEGIN + 11 * DAY).opened)
+    below = [each for each in told if each.finding.code == "quality_below"]
+    assert len(below) == 1
+    assert below[0].finding.cause.kind in {"model_wrong", "world_changed"}
+    assert abs(below[0].since - (BEGIN + 6 * DAY)) <= DAY
+    assert not [each for each in told if each.finding.code == "input_drift"]
+
+
+def test_a_report_says_the_same_to_a_person_a_page_and_a_program(watched: Watched, new: World) -> None:
+    with open_database(new.workspace) as database:
+        page = gather(new.workspace, new.lake, database, tiny.NAME)
+    assert "nothing was judged yet" in "\n".join(lines_of(page))
+    assert "Nothing was judged yet" in page_of(page)
+    calm = gather(watched.world.workspace, watched.world.lake, watched.database, tiny.NAME)
+    assert "OK  nothing is found" in "\n".join(lines_of(calm))
+    assert summary(calm.open) == "nothing is found"
+    watched.live(5, 6, shift=1.5)
+    report = gather(watched.world.workspace, watched.world.lake, watched.database, tiny.NAME)
+    lines = lines_of(report)
+    assert any(line.startswith("CRITICAL") for line in lines)
+    for word in ("likely", "next", "quality", "input.a"):
+        assert any(word in line for line in lines), word
+    html = page_of(report)
+    assert html.count("<svg") >= 5
+    assert "<script" not in html
+    assert "http" not in html.replace("http://www.w3.org", "")
+    assert "the world seems to have changed" in summary(report.open)
+    assert np.isfinite([point.value for each in report.drift for point in each.points]).all()
+
+
+def test_quality_is_estimated_before_labels_are_there_and_held_against_them_when_they_are(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    a, b = random.normal(2.5, 1, 2_000), random.normal(0, 1, 2_000)
+    truth = random.random(2_000) < 1 / (1 + np.exp(-(a + b)))
+    known = list(zip(a.tolist(), b.tolist(), truth.tolist(), strict=True))
+    world = World(
+        tmp_path / "w",
+        rows=known,
+        reference={"file": "r.jsonl", "label": "yes"},
+        monitoring={**DAILY, "metrics": [{"name": "accuracy", "at_least": 0.83}]},
+    )
+    watched = Watched(world)
+    for day in range(10):
+        world.report(world.decide(700, BEGIN + day * DAY, shift=2), timedelta(hours=30))
+    assert not {each.finding.code for each in watched.monitor.go(BEGIN + 12 * DAY).opened} & {"estimate_below"}
+    decided = world.decide(700, BEGIN + 12 * DAY, shift=-0.5)
+    told = watched.monitor.go(BEGIN + 13 * DAY).opened
+    mine = [each.finding for each in told if each.finding.code == "estimate_below"]
+    assert [each.column for each in mine] == ["accuracy"]
+    assert mine[0].observed is not None
+    report = gather(world.workspace, world.lake, watched.database, tiny.NAME)
+    estimated = report.labels.estimated[0]
+    assert estimated.is_estimate
+    assert estimated.track is not None
+    assert estimated.track.windows >= 8
+    assert estimated.track.holds is True
+    said, page = "\n".join(lines_of(report)), page_of(report)
+    assert "accuracy probably" in said
+    assert "no measurement" in said
+    assert "they hold" in said
+    assert "no concept shift" in page
+    assert "estimated" in page
+    world.report(decided, timedelta(hours=6))
+    for day in range(13, 15):
+        world.decide(700, BEGIN + day * DAY, shift=2)
+    watched.monitor.go(BEGIN + 15 * DAY)
+    assert "estimate_below" not in {each.finding.code for each in watched.open()}
+    watched.database.close()
