@@ -27,9 +27,9 @@ up: $(VENV)/.demo ## the demo's pilot left serving, with a curl that works; Ctrl
 .PHONY: test
 test: $(VENV)/.dev ## every test: the fast ones first, then those that start real processes
 	@echo "-- fast tests"
-	@$(PYTEST) -q -m "not acceptance" -n auto --dist loadfile
+	@$(PYTEST) -q -m "not acceptance" -n auto --dist loadfile --no-loadscope-reorder
 	@echo "-- acceptance tests: real processes"
-	@$(PYTEST) -q -m "acceptance and not alone and not year" -n auto --dist loadfile
+	@$(PYTEST) -q -m "acceptance and not alone and not year" -n auto --dist loadfile --no-loadscope-reorder
 	@echo "-- acceptance tests that hold answers to times"
 	@$(PYTEST) -q -m "acceptance and alone"
 

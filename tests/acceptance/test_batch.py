@@ -59,7 +59,7 @@ def kill_somewhere(process: subprocess.Popen[bytes], workspace: Workspace, chanc
 
 
 def recorded(workspace: Workspace) -> list[tuple[int, str]]:
-    """Row and id of every decision, sealed or not."""
+    """Row and id of every decision, sealed or not; a segment may still hold what is sealed already."""
     log = Log(workspace.ledger)
     entries = list(log.entries(0, log.size)) if log.size else []
     entries += [
@@ -69,7 +69,8 @@ def recorded(workspace: Workspace) -> list[tuple[int, str]]:
         for entry in group.entries
     ]
     found = [(json.loads(each.leaf), each.body) for each in entries]
-    return [(json.loads(body)["source"]["row"], leaf["id"]) for leaf, body in found if leaf["kind"] == "decision"]
+    decisions = [(json.loads(body)["source"]["row"], leaf["id"]) for leaf, body in found if leaf["kind"] == "decision"]
+    return list(dict.fromkeys(decisions))
 
 
 def seal(workspace: Workspace) -> None:

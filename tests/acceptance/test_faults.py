@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from mainstay.workspace import Workspace
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.alone]
+pytestmark = pytest.mark.acceptance
 
 GOOD = {"a": 0.5, "b": 0.25}
 SLOW = 4  # about 0.15 s a batch

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from mainstay.workspace import Workspace
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.alone]
+pytestmark = pytest.mark.acceptance
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
 

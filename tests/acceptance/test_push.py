@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from mainstay.workspace import Workspace
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.alone]
+pytestmark = pytest.mark.acceptance
 
 EVENTS = f"/v1/capabilities/{tiny.NAME}/sources/orders/events"
 SOURCES = [{"name": "orders", "push": {}}]

@@ -20,7 +20,7 @@ from mainstay.signing import load_verifier
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.alone]
+pytestmark = pytest.mark.acceptance
 
 PATH = b"/v1/capabilities/tiny/decisions"
 CALL = b'{"input": {"a": 0.5, "b": 0.25}}'

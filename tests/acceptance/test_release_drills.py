@@ -21,7 +21,7 @@ from mainstay.signing import load_signing_key
 if TYPE_CHECKING:
     from types import ModuleType
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.alone]
+pytestmark = pytest.mark.acceptance
 
 BENCH = Path(__file__).resolve().parents[2] / "bench"
 DRILLS = "rollback"  # a program of bench/

@@ -19,7 +19,7 @@ from mainstay.ledger.find import find_entry
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.alone]
+pytestmark = pytest.mark.acceptance
 
 GOOD = {"a": 0.5, "b": 0.25}
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from mainstay.embedded import Embedded
     from mainstay.workspace import Workspace
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.alone]
+pytestmark = pytest.mark.acceptance
 
 CONSTANT = {"probability": 0.25, "yes": False}
 GOOD = {"a": 0.5, "b": 0.25, "note": "said in confidence"}

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from mainstay.workspace import Workspace
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.alone]
+pytestmark = pytest.mark.acceptance
 
 ORIGIN = "log.example.com/others"
 COMMAND = [sys.executable, "-m", "mainstay.cli.main"]
