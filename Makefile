@@ -17,7 +17,7 @@ help: ## this list
 	@sed -n 's/^\([a-z][a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
 
 .PHONY: demo
-demo: $(VENV)/.demo ## the whole story on real flights, in some minutes after the first installation
+demo: $(VENV)/.demo ## a pilot on real flights: a minute or two after the first installation
 	@$(BIN)/mainstay demo
 
 .PHONY: up

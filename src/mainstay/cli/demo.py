@@ -53,13 +53,13 @@ def demo(
     serve: Annotated[bool, Parameter(negative="", help="Leave it serving afterwards, until Ctrl-C.")] = False,
     port: Annotated[int, Parameter(help="Where it serves; 0 for any free port.")] = 8321,
     part: Annotated[
-        Literal["all", "day", "year"], Parameter(help="Only the first day of the pilot, or only the year after it.")
-    ] = "all",
+        Literal["all", "day", "year"], Parameter(help="The pilot's first days, the year after them, or both.")
+    ] = "day",
     flights: Annotated[int, Parameter(help="How many flights of April are replayed one by one.")] = FLIGHTS_REPLAYED,
     every: Annotated[int, Parameter(help="Of the year, one flight in so many.")] = ONE_IN,
     json: Annotated[bool, Parameter(negative="", help="Print the facts as JSON; the story goes to stderr.")] = False,
 ) -> int:
-    """The whole story on real flights, in under three minutes.
+    """The story of a pilot on real flights, in some minutes.
 
     Example: mainstay demo --serve
     """

@@ -46,7 +46,7 @@ COMMANDS: dict[tuple[str, ...], tuple[str, str]] = {
     ("explain",): ("mainstay.cli.evidence:explain", "One decision: who asked, what was in force, how it ended."),
     ("replay",): ("mainstay.cli.replay:replay", "Run recorded decisions again: is the output the same?"),
     ("erase",): ("mainstay.cli.erase:erase", "Destroy the data of a person; every proof still verifies."),
-    ("demo",): ("mainstay.cli.demo:demo", "The whole story on real flights, in under three minutes."),
+    ("demo",): ("mainstay.cli.demo:demo", "The story of a pilot on real flights, in some minutes."),
     ("review", "list"): ("mainstay.cli.review:list_reviews", "List what waits for a person."),
     ("review", "show"): (
         "mainstay.cli.review:show_review",
