@@ -54,7 +54,7 @@ def test_a_challenger_that_has_learned_is_better_and_the_same_rows_make_it_again
     assert manifest.trained_on is not None
     assert (manifest.trained_on.snapshot, manifest.trained_on.table) == (frozen.snapshots[0], f"decisions/{NAME}")
 
-    challenge = compare_versions(workspace, REQUEST, frozen, trained.version)
+    challenge = compare_versions(workspace, frozen, trained.version)
     assert challenge.verdict == "better", challenge.why
     assert challenge.metric == "roc_auc"
     assert challenge.champion == 0.5, "it knows nothing"
@@ -82,7 +82,7 @@ def test_one_that_learned_the_contrary_is_refused(tmp_path: Path, world: tuple[W
     add_decisions(workspace, champion)
     frozen = freeze_rows(workspace, REQUEST, champion)
     trained = make_challenger(workspace, REQUEST, frozen)
-    challenge = compare_versions(workspace, REQUEST, frozen, trained.version)
+    challenge = compare_versions(workspace, frozen, trained.version)
     assert challenge.verdict == "not_better"
     assert "surely worse" in challenge.why
 
@@ -135,4 +135,4 @@ def test_rows_of_a_table_do_as_well(tmp_path: Path) -> None:
     frozen = freeze_rows(workspace, REQUEST, champion)
     trained = make_challenger(workspace, REQUEST, frozen)
     assert trained.fitted + trained.held_out == len(truth)
-    assert compare_versions(workspace, REQUEST, frozen, trained.version).verdict == "better"
+    assert compare_versions(workspace, frozen, trained.version).verdict == "better"

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from mainstay.capability.keeping import Labels
 
 _INSTANT: Final = pl.Datetime("us", "UTC")
-_DECISION: Final = ["sequence", "id", "key", "at", "version", "stage", "outcome"]
 _DEFAULT_THRESHOLD: Final = 0.5  # of the score, where no prediction is declared
 _MOST_ITEMS: Final = 10_000  # of one list of a ranking
 TRUTHS: Final[dict[str, pl.DataType]] = {

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from mainstay.retraining.types import Ending
     from mainstay.rollout.settling import Steering
 
-_ENDINGS: dict[str, Ending] = {"better": "better", "not_better": "not_better", "unknown": "unknown"}
-
 
 @dataclass(slots=True)
 class _Serving:
@@ -91,7 +89,7 @@ def challenge(request_id: str) -> str:
     if trained.version == frozen.champion:
         return ""
     try:
-        judged = compare_versions(steering.workspace, request, frozen, trained.version)
+        judged = compare_versions(steering.workspace, frozen, trained.version)
     except (MainstayError, OSError) as error:
         return str(error)
     _note(request, challenge=judged)
@@ -122,7 +120,7 @@ def _ending(request: Request, problem: str) -> tuple[Ending, str]:
     judged: Challenge | None = request.challenge
     if judged is None:
         return "same", "training made the version that is in force"
-    return _ENDINGS[judged.verdict], judged.why
+    return judged.verdict, judged.why
 
 
 def _enter(steering: Steering, request: Request) -> tuple[str | None, str]:

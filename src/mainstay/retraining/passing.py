@@ -50,6 +50,7 @@ class RetrainingPass:
         self._workspace = workspace
         self._key = key
         self._declared: dict[str, tuple[str, Retraining | None]] = {}  # by capability: the version, and what it says
+        self._first_releases: dict[str, datetime] = {}  # when each capability came into production; never changes
         self._jobs: Any = None  # `durable.Jobs`, once there was something to run
 
     @property
@@ -92,8 +93,7 @@ class RetrainingPass:
     def _ask(self, steering: Steering, name: str, declared: Retraining) -> Request | None:
         """Put the request that something asks for; None where nothing does, or it may not be."""
         database = steering.database
-        released = history(self._workspace.releases, name, self._key.verifier)[0].published_at
-        past = Past(last_ended=store.last_ended(database, name), first_release=datetime.fromisoformat(released))
+        past = Past(last_ended=store.last_ended(database, name), first_release=self._first_release(name))
         found = look(declared, read_findings(database, name, open_only=True), past, datetime.now(UTC))
         if found is None:
             return None
@@ -104,6 +104,12 @@ class RetrainingPass:
         request, is_new = store.ask(database, name, found, PRINCIPAL)
         self._tell(request, "retraining.requested", is_new=is_new)
         return request
+
+    def _first_release(self, name: str) -> datetime:
+        if name not in self._first_releases:
+            first = history(self._workspace.releases, name, self._key.verifier)[0]
+            self._first_releases[name] = datetime.fromisoformat(first.published_at)
+        return self._first_releases[name]
 
     def _tell(self, request: Request, action: str, *, is_new: bool) -> None:
         if not is_new:

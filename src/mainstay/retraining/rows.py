@@ -102,17 +102,20 @@ def _newer_than(lake: Lake, retraining: Retraining) -> Condition | None:
     return None if newest is None else Within(column, newest - timedelta(days=retraining.history_days), None)
 
 
-def write_rows(
-    snapshots: list[Snapshot], declared: Declared, retraining: Retraining, path: Path
-) -> tuple[Rows, Holdout]:
-    """Write the rows to fit to into a Parquet file, and give those that are held out.
+class Cut(NamedTuple):
+    """The rows of a run on either side of the split, each with `record`, `truth`, TIME and the segments."""
 
-    The file has a column for each field of the input that is a plain value, the truth under its own name, and TIME.
+    rows: Rows
+    fitted: pl.DataFrame
+    held_out: pl.DataFrame
+
+
+def read_rows(snapshots: list[Snapshot], declared: Declared, retraining: Retraining) -> Cut:
+    """The frozen rows, cut in time.
+
     Raises Misuse when there are too few rows, too many, or they are not as declared; Damaged as snapshots do.
     """
-    labels = declared.capability.monitoring.labels
-    if labels is None:
-        raise Misuse("retraining needs monitoring.labels: expected what the truth is, found nothing")
+    labels = labels_of(declared)
     if snapshots[0].rows > MOST_ROWS:
         raise Misuse(
             f"expected at most {MOST_ROWS:,} rows to train on, found {snapshots[0].rows:,}",
@@ -122,39 +125,59 @@ def write_rows(
         snapshot.verify()
     read = _read_decisions if retraining.table is None else _read_table
     frame = read(snapshots, declared, retraining, labels).drop_nulls([TIME, "truth"]).sort(TIME, maintain_order=True)
-    if retraining.history_days and frame.height:
+    if frame.height:
         frame = frame.filter(pl.col(TIME) >= pl.col(TIME).max() - timedelta(days=retraining.history_days))
-    return _cut(frame, declared, retraining, labels, path)
+    return _cut(frame, retraining)
 
 
-def _cut(
-    frame: pl.DataFrame, declared: Declared, retraining: Retraining, labels: Labels, path: Path
-) -> tuple[Rows, Holdout]:
+def write_rows(cut: Cut, declared: Declared, path: Path) -> None:
+    """Write the rows to fit to: each field of the input that is a plain value, the truth by its name, and TIME.
+
+    Raises Misuse when the input has a field of one of these names.
+    """
+    columns = parse(cut.fitted["record"], columns_of(declared.input))
+    truth = labels_of(declared).truth
+    if {truth, TIME} & set(columns.columns):
+        raise Misuse(f"the input has a field {truth} or {TIME} too: the rows could not have both")
+    columns.with_columns(cut.fitted["truth"].alias(truth), cut.fitted[TIME]).write_parquet(path)
+
+
+def holdout_of(cut: Cut, declared: Declared) -> Holdout:
+    """What both versions are held against."""
+    held = cut.held_out
+    return Holdout(
+        records=[record.encode() for record in held["record"]],
+        truth=held["truth"].to_numpy(),
+        days=held[TIME].dt.date().to_physical().to_numpy(),
+        segments={
+            name: held[f"segment.{name}"].fill_null("").to_list() for name in declared.capability.monitoring.segments
+        },
+    )
+
+
+def labels_of(declared: Declared) -> Labels:
+    """What the truth is. Raises Misuse where that is not declared."""
+    labels = declared.capability.monitoring.labels
+    if labels is None:
+        raise Misuse("retraining needs monitoring.labels: expected what the truth is, found nothing")
+    return labels
+
+
+def _cut(frame: pl.DataFrame, retraining: Retraining) -> Cut:
     newest: datetime | None = frame[TIME].max() if frame.height else None  # type: ignore[assignment]  # of that column
     if newest is None or frame.height < retraining.min_rows:
         raise Misuse(f"expected at least {retraining.min_rows:,} rows with a truth to train on, found {frame.height:,}")
     split = newest - timedelta(days=retraining.holdout_days)
     before = pl.col(TIME) < split
-    fitted, held = frame.filter(before), frame.filter(~before)
-    if not fitted.height or not held.height:
+    fitted, held_out = frame.filter(before), frame.filter(~before)
+    if not fitted.height or not held_out.height:
         side = "before" if not fitted.height else "after"
         raise Misuse(
             f"expected rows on both sides of {split:%Y-%m-%d %H:%M}, found none {side} it",
             hint="Change retraining.holdout_days, or wait until there is more history.",
         )
-    columns = parse(fitted["record"], columns_of(declared.input))
-    if {labels.truth, TIME} & set(columns.columns):
-        raise Misuse(f"the input has a field {labels.truth} or {TIME} too: the rows could not have both")
-    columns.with_columns(fitted["truth"].alias(labels.truth), fitted[TIME]).write_parquet(path)
-    segments = declared.capability.monitoring.segments
-    holdout = Holdout(
-        records=[record.encode() for record in held["record"]],
-        truth=held["truth"].to_numpy(),
-        days=held[TIME].dt.date().to_physical().to_numpy(),
-        segments={name: held[f"segment.{name}"].fill_null("").to_list() for name in segments},
-    )
     since: datetime = fitted[TIME].min()  # type: ignore[assignment]  # of a column of instants that has rows
-    return Rows(fitted.height, held.height, since, split, newest), holdout
+    return Cut(Rows(fitted.height, held_out.height, since, split, newest), fitted, held_out)
 
 
 def _read_decisions(

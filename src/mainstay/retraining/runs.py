@@ -24,7 +24,7 @@ from mainstay.retraining.answering import answer
 from mainstay.retraining.candidate import declared_in, make_candidate
 from mainstay.retraining.challenge import judge
 from mainstay.retraining.paired import Cases
-from mainstay.retraining.rows import Rows, freeze, write_rows
+from mainstay.retraining.rows import freeze, holdout_of, labels_of, read_rows, write_rows
 from mainstay.retraining.training import ROWS
 from mainstay.retraining.types import Frozen, Trained
 
@@ -35,9 +35,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mainstay.capability.keeping import Labels, Retraining
+    from mainstay.capability.load import Declared
     from mainstay.retraining.challenge import Challenge
     from mainstay.retraining.paired import MetricName
-    from mainstay.retraining.rows import Holdout
+    from mainstay.retraining.rows import Cut, Holdout
     from mainstay.retraining.types import Request
     from mainstay.workspace import Workspace
 
@@ -61,31 +62,31 @@ def snapshot_name(request: Request, retraining: Retraining) -> str:
 def make_challenger(
     workspace: Workspace, request: Request, frozen: Frozen, progress: Callable[[str], None] = lambda _: None
 ) -> Trained:
-    """Write the rows, train on the older ones and register. Raises as `write_rows` and `make_candidate` do."""
+    """Write the rows, train on the older ones and register. Raises as reading and writing them do, and training."""
     progress("reading the frozen rows")
     private = _private(workspace, request)
-    rows, _ = _read(workspace, frozen, private / ROWS)
+    declared, cut = _read(workspace, frozen)
+    write_rows(cut, declared, private / ROWS)
     trained_on = find_training(workspace, frozen.snapshots[0])
     made = make_candidate(workspace, frozen.champion, trained_on, private, progress)
     return Trained(
         version=made.version,
         is_new=made.is_new,
-        fitted=rows.fitted,
-        held_out=rows.held_out,
-        since=rows.since,
-        split=rows.split,
-        until=rows.until,
+        fitted=cut.rows.fitted,
+        held_out=cut.rows.held_out,
+        since=cut.rows.since,
+        split=cut.rows.split,
+        until=cut.rows.until,
         printed=made.printed,
         notes=made.notes,
     )
 
 
-def compare_versions(workspace: Workspace, request: Request, frozen: Frozen, challenger: str) -> Challenge:
-    """Champion and challenger on the rows that were held out. Raises as `write_rows` and `answer` do."""
-    declared, retraining = declared_in(workspace, frozen.champion)
-    _, holdout = _read(workspace, frozen, _private(workspace, request) / ROWS)
-    labels = declared.capability.monitoring.labels
-    assert labels is not None, "the rows could not be read without"
+def compare_versions(workspace: Workspace, frozen: Frozen, challenger: str) -> Challenge:
+    """Champion and challenger on the rows that were held out. Raises as `read_rows` and `answer` do."""
+    declared, cut = _read(workspace, frozen)
+    _, retraining = declared_in(workspace, frozen.champion)
+    holdout, labels = holdout_of(cut, declared), labels_of(declared)
     champion, other = (
         _cases(labels, holdout, answer(workspace, version, holdout.records))
         for version in (frozen.champion, challenger)
@@ -125,11 +126,10 @@ def _private(workspace: Workspace, request: Request) -> Path:
     return path
 
 
-def _read(workspace: Workspace, frozen: Frozen, path: Path) -> tuple[Rows, Holdout]:
+def _read(workspace: Workspace, frozen: Frozen) -> tuple[Declared, Cut]:
     declared, retraining = declared_in(workspace, frozen.champion)
     lake = open_lake(workspace)
-    snapshots = [open_snapshot(lake, name) for name in frozen.snapshots]
-    return write_rows(snapshots, declared, retraining, path)
+    return declared, read_rows([open_snapshot(lake, name) for name in frozen.snapshots], declared, retraining)
 
 
 def _cases(labels: Labels, holdout: Holdout, answers: Mapping[str, Sequence[Any]]) -> Cases:

@@ -42,7 +42,6 @@ CheckId: TypeAlias = Literal[
 ]
 
 STAGES: Final[tuple[Stage, ...]] = ("shadow", "canary", "production", "retired")
-VERDICTS: Final[tuple[Verdict, ...]] = ("pass", "fail", "unknown")
 
 _ALL: Final[tuple[Stage, ...]] = STAGES
 _DECIDING: Final[tuple[Stage, ...]] = ("shadow", "canary", "production")
