@@ -3,10 +3,11 @@
     python examples/flights/versions.py --pilot FOLDER --into FOLDER
 
 The pilot's folder has been trained. `with-weather` is a copy of it, but that flights which are strange to it are
-answered all the same: to a model of winter, every day of summer is. `without-weather` is what was there before the
-pilot knew of weather. `in-quarters` is the pilot trained anew on a table that gives delays in quarters of an hour, as
-tables of the carriers do, while calls still give minutes. Its samples and reference come from the same table: they keep
-the contract, and all that is tried before the first real call looks well.
+answered all the same: to a model of winter, every day of summer is. It also warns as the desk's costs ask for, and not
+from even chances on. `without-weather` is what was there before the pilot knew of weather. `in-quarters` is the pilot
+trained anew on a table that gives delays in quarters of an hour, as tables of the carriers do, while calls still give
+minutes. Its samples and reference come from the same table: they keep the contract, and all that is tried before the
+first real call looks well.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ YEAR = {  # what all of them declare otherwise
     # A model that knows more states other probabilities, and a cent more for a flight takes a year of them to be shown.
     "quality: 0.02, cost: 0.01 }": "quality: 0.02, latency: null, output: 0.3 }",
 }
+COSTS = {"at: 0.5 }": "at: 0.18 }"}  # where 40 dollars, if it is not late, are as much to expect as 180, if it is
 LESS = {"roc_auc: 0.92": "roc_auc: 0.9"}  # what two of them can promise, as measured
 QUARTER = 15  # minutes
 SHARE = 0.5  # of the flights that the pilot was fitted to: enough to look well
@@ -62,7 +64,7 @@ def make_first(pilot: Path, folder: Path, fitted: pd.DataFrame, held_out: pd.Dat
 
 def make_quarters(pilot: Path, folder: Path, fitted: pd.DataFrame, held_out: pd.DataFrame) -> None:
     """The pilot fitted to delays in quarters of an hour, with samples and reference of the same kind."""
-    copy(pilot, folder, LESS)
+    copy(pilot, folder, LESS | COSTS)
     fitted, held_out = _in_quarters(fitted.sample(frac=SHARE, random_state=0)), _in_quarters(held_out)
     model = make_pipeline().fit(fitted[FEATURES], late(fitted))
     write_model(model, folder / "model" / "late-arrival.skops")
@@ -92,7 +94,7 @@ def main() -> None:
     parser.add_argument("--pilot", type=Path, required=True, help="the pilot's folder, trained")
     parser.add_argument("--into", type=Path, required=True, help="where the folders are made")
     given = parser.parse_args()
-    copy(given.pilot, given.into / "with-weather", {})
+    copy(given.pilot, given.into / "with-weather", COSTS)
     year = read_flights()
     arrived = year[(year["month"] <= 3) & year["arr_delay"].notna()]
     held_out = np.random.default_rng(0).random(len(arrived)) < HELD_OUT

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mainstay.catalog.calibrate import FEWEST_ROWS, fit_calibration, right_answers
 from mainstay.catalog.profile import fit_profile
-from mainstay.catalog.samples import features_of, output_violations
+from mainstay.catalog.samples import features_of, is_sound
 from mainstay.runtime.types import Prediction
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from mainstay.catalog.models import Model, Tried
     from mainstay.catalog.reference import ReferenceRows
     from mainstay.catalog.types import Calibration
-    from mainstay.runtime.types import Result
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +41,7 @@ def fit_reference(declared: Declared, model: Model, reference: ReferenceRows, te
     rows = len(reference.inputs)
     tell(f"running {rows:,} reference rows")
     tried = model.run(reference.inputs)
-    sound = [_is_sound(declared, each.result) for each in tried]
+    sound = [isinstance(each.result, Prediction) and is_sound(declared, each.result) for each in tried]
     notes = []
     if not all(sound):
         notes.append(
@@ -64,10 +63,6 @@ def fit_reference(declared: Declared, model: Model, reference: ReferenceRows, te
         calibration, note = _calibrate(declared, model, described.label, whole)
         notes += note
     return Fitted(profile, rows, described.false_alarms, calibration, tuple(notes))
-
-
-def _is_sound(declared: Declared, result: Result) -> bool:
-    return isinstance(result, Prediction) and not output_violations(declared, result)
 
 
 def _calibrate(

@@ -126,5 +126,17 @@ def check_outputs(declared: Declared, results: Sequence[Result]) -> None:
 
 def output_violations(declared: Declared, prediction: Prediction) -> tuple[Violation, ...]:
     """Every rule that an output breaks. A number that is not finite counts as missing."""
-    output = dict(zip(declared.output.fields, prediction.values, strict=True))
-    return declared.output.violations(msgspec.json.encode(output))
+    return declared.output.violations(_encoded(declared, prediction))
+
+
+def is_sound(declared: Declared, prediction: Prediction) -> bool:
+    """Whether an output breaks no rule, without saying which."""
+    try:
+        declared.output.decode(_encoded(declared, prediction))
+    except msgspec.DecodeError:
+        return False
+    return True
+
+
+def _encoded(declared: Declared, prediction: Prediction) -> bytes:
+    return msgspec.json.encode(dict(zip(declared.output.fields, prediction.values, strict=True)))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
+
 from mainstay.capability.load import load_capability
 from mainstay.catalog.versions import open_version
 from mainstay.decision.trying import run_rows
@@ -40,9 +42,10 @@ def answer(workspace: Workspace, version: Digest, records: Sequence[bytes]) -> d
 
 
 def _row(declared: Declared, record: bytes) -> Row | None:
-    if declared.input.violations(record):
+    try:
+        return declared.input.values(declared.input.decode(record))
+    except msgspec.DecodeError:
         return None
-    return declared.input.values(declared.input.decode(record))
 
 
 def _finite(values: tuple[Any, ...]) -> tuple[Any, ...] | None:
