@@ -184,7 +184,8 @@ def look(candidates: Sequence[Candidate], window: Window, monitoring: Monitoring
 
 def _cases(place: int, candidate: Candidate, window: Window, min_rows: int) -> Iterator[_Case]:
     starts = window.starts
-    earlier = copies(starts, window.step, candidate.since)
+    # Not the newest: what begins in the middle of one window would be noise to the next, which shows all of it.
+    earlier = copies(starts, window.step, candidate.since)[1:]
     for column in candidate.layout.columns:
         until = candidate.drifted_since.get(column.name, window.begin)
         past = [candidate.sample(column, copy) for copy in earlier if copy[-1] < until]
