@@ -16,12 +16,13 @@ import httpx
 import pytest
 
 import tiny
-from ledger.persons import Persons
+from ledger.persons import Persons, secret_of
 from ledger.samples import fork, reap
 from ledger.test_archive import archivist
 from ledger.test_crashes import kill_everywhere
 from mainstay.decision.last_good import LastGood
 from mainstay.ledger.index import Index
+from mainstay.ledger.index_key import load_index_key
 from mainstay.ledger.verify import verify_ledger
 from mainstay.signing import load_verifier
 
@@ -180,6 +181,25 @@ def test_bodies_go_by_their_age_while_the_service_runs(tmp_path: Path) -> None:
     found = verify_ledger(workspace.ledger, load_verifier(workspace.keys))
     assert found.ok, found.findings
     assert found.erased == 50
+
+
+def test_no_copy_is_left_where_rows_of_the_index_moved(tmp_path: Path) -> None:
+    """Rows of one person that go make others move between pages; those that go later were in both."""
+    persons = Persons(tmp_path / "w")
+    persons.fill(1_000)
+    persons.leave_segment()
+    persons.seal()
+    digests = load_index_key(persons.ledger)
+    erased = [f"K-{place}" for place in range(8)]
+    for key in erased:
+        persons.request(key)
+    persons.turns()
+    content = (persons.ledger / "index.db").read_bytes()
+    assert [key for key in erased if digests.of(key) in content] == []
+    assert [key for key in erased if secret_of(key).encode() in content] == []
+    assert digests.of("K-8") in content
+    assert secret_of("K-8").encode() in content
+    persons.writer.segment.abandon()
 
 
 def test_an_archivist_may_be_killed_in_front_of_any_change_to_the_disk(tmp_path: Path) -> None:

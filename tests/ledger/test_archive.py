@@ -135,6 +135,23 @@ def test_an_index_is_made_anew_from_the_archive_and_never_without(persons: Perso
     assert persons.index_content() == in_parts
 
 
+def test_what_an_index_takes_from_an_archive_that_was_not_brought_up_to_date_leaves_no_traces(
+    persons: Persons, place: Path
+) -> None:
+    decide(persons, 700)
+    archivist(persons).make(place, remove=True)
+    persons.erase("K-3")
+    in_parts = persons.index_content()
+    assert [path for path in place.rglob("*") if path.is_file() and b"secret of 3." in path.read_bytes()]
+    with Index(persons.ledger) as index:
+        index.begin_again()
+        index.catch_up(persons.log)
+        assert index.has_traces()
+    persons.turns()
+    assert persons.index_content() == in_parts
+    assert persons.files_with("secret of 3.") == []
+
+
 @pytest.mark.parametrize("folder", ["bodies", "tile/entries"])
 def test_an_index_is_not_made_from_an_archive_that_was_changed(persons: Persons, place: Path, folder: str) -> None:
     decide(persons, 300)

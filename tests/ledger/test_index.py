@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import os
+import resource
 import shutil
+import signal
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ledger.persons import Persons, secret_of
 from ledger.samples import Writer, fork, make_entry, reap, seal, sealed_leaves, write_segment
 from mainstay.errors import Damaged
 from mainstay.ledger.entry import format_id
@@ -51,6 +55,13 @@ class Bench:
         seal(self.ledger)
         self.index.catch_up(Log(self.ledger))
         return [(decision.sequence, outcome and outcome.outcome) for decision, outcome in self.index.joined(NAME)]
+
+
+@pytest.fixture
+def persons(tmp_path: Path) -> Iterator[Persons]:
+    persons = Persons(tmp_path / "w")
+    yield persons
+    persons.writer.segment.abandon()
 
 
 @pytest.fixture
@@ -287,6 +298,92 @@ def test_a_file_that_is_no_index_is_damaged(tmp_path: Path) -> None:
     (tmp_path / "index.db").write_bytes(b"not a database, and longer than its header would have to be" * 20)
     with pytest.raises(Damaged, match="Delete it"):
         Index(tmp_path)
+
+
+def test_the_file_is_written_anew_once_for_what_was_erased(persons: Persons) -> None:
+    persons.fill(20)
+    persons.request("K-3")
+    persons.request("K-4")
+    persons.seal()
+    with Index(persons.ledger) as index:
+        statements: list[str] = []
+        index._database.set_trace_callback(statements.append)
+        assert index.has_traces()
+        assert index.leave_nothing_behind()
+        assert not index.has_traces()
+        assert index.leave_nothing_behind()
+        assert statements.count("VACUUM") == 1
+    persons.turns()
+    with Index(persons.ledger) as index:
+        index.begin_again()
+        index.catch_up(persons.log)
+        assert not index.has_traces(), "it never held what is gone from the log"
+
+
+def test_nothing_is_said_to_be_gone_while_another_process_is_in_the_way(persons: Persons) -> None:
+    persons.fill(20)
+    persons.request("K-3")
+    persons.seal()
+    with Index(persons.ledger) as index, Index(persons.ledger) as other:
+        index._database.execute("PRAGMA busy_timeout = 0")
+        with other.transaction():
+            assert not index.leave_nothing_behind()
+            assert index.has_traces()
+        other._database.execute("BEGIN")
+        assert other.size
+        assert not index.leave_nothing_behind(), "the other one still reads what was in the write-ahead log"
+        assert not index.has_traces()
+        other._database.execute("COMMIT")
+        assert index.leave_nothing_behind()
+        assert (persons.ledger / "index.db-wal").stat().st_size == 0
+
+
+def test_a_full_disk_keeps_the_file_as_it_is(persons: Persons) -> None:
+    persons.fill(200)
+    persons.request("K-3")
+    persons.seal()
+    before = persons.index_content()
+
+    def fail() -> None:
+        with Index(persons.ledger) as index:
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
+            with pytest.raises(OSError, match="cannot be written anew"):
+                index.leave_nothing_behind()
+
+    assert reap(fork(fail))
+    assert persons.index_content() == before
+    with Index(persons.ledger) as index:
+        assert index.has_traces()
+        assert index.leave_nothing_behind()
+
+
+@pytest.mark.parametrize(
+    ("step", "traces"), [("VACUUM", True), ("UPDATE position", True), ("PRAGMA wal_checkpoint", False)]
+)
+def test_whoever_writes_the_file_anew_may_be_killed(persons: Persons, step: str, traces: bool) -> None:
+    persons.fill(20)
+    persons.request("K-3")
+    persons.seal()
+    before = {**persons.index_content(), "position": None}
+
+    def die(statement: str) -> None:
+        if statement.startswith(step):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def run() -> None:
+        with Index(persons.ledger) as index:
+            index._database.set_trace_callback(die)
+            index.leave_nothing_behind()
+
+    assert not reap(fork(run)), "it was killed"
+    with Index(persons.ledger) as index:
+        assert index.has_traces() == traces
+        assert index.leave_nothing_behind()
+        assert not index.has_traces()
+        assert (persons.ledger / "index.db-wal").stat().st_size == 0
+    assert {**persons.index_content(), "position": None} == before
+    assert secret_of("K-3").encode() not in (persons.ledger / "index.db").read_bytes()
 
 
 def test_several_processes_catch_up_together(tmp_path: Path) -> None:

@@ -1,8 +1,9 @@
 """Carrying out what the ledger says is to be erased. There is no second store: a request waits until it has a receipt.
 
 1. The bodies concerned leave their files, a few dozen files at a time, each replaced in one step.
-2. Copies go: what the index took from them went when the request was indexed; segments that hold them are left by their
-   writers, sealed to their end and deleted; in damaged segments set aside they are overwritten.
+2. Copies go: segments that hold them are left by their writers, sealed to their end and deleted; what the index took
+   from them went when the request was indexed, and its file is written anew, once for all requests that wait; in
+   damaged segments set aside they are overwritten.
 3. The receipt is recorded.
 
 Whoever carries it out holds the sealer's lock, and a lock under which requests are made, and seals and indexes before
@@ -44,7 +45,7 @@ logger = logging.getLogger("mainstay.ledger")
 
 LOCK_FILE = "erasures.lock"
 EVERY_CAPABILITY = "*"  # the subject of a request about all of them
-TURN_SECONDS = 0.2  # sealing waits no longer than this for erasing
+TURN_SECONDS = 0.2  # sealing waits no longer than this for bodies to go
 LOOKED_AT_BUNDLES = 256  # at most, before the clock is looked at
 
 
@@ -75,6 +76,8 @@ class Eraser:
         whole: what was done is done, and the next turn goes on.
         """
         if not self._index.erasures.pending():
+            if self._index.has_traces():  # it was made anew, from archives that still held what was erased here
+                self._index.leave_nothing_behind()
             return False
         with contextlib.ExitStack() as stack:
             try:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 INDEX_FILE = "index.db"
 CHUNK_ENTRIES = 4_096  # indexed in one transaction
 
-_VERSION = 4  # of the schema; an index of another version is made anew
+_VERSION = 5  # of the schema; an index of another version is made anew
 _TABLES = (
     "position",
     "runs",
@@ -44,9 +44,12 @@ _TABLES = (
     *ERASURE_TABLES,
 )
 _SCHEMA = """
--- `key_check` tells by which key the digests of business keys were made.
-CREATE TABLE position (sequence INTEGER NOT NULL, last_leaf_hash BLOB NOT NULL, key_check BLOB NOT NULL);
-INSERT INTO position VALUES (0, x'', x'');
+-- `key_check` tells by which key the digests of business keys were made. `traces` is a mark, another each time, that
+-- something was erased since the file was last written anew.
+CREATE TABLE position (
+    sequence INTEGER NOT NULL, last_leaf_hash BLOB NOT NULL, key_check BLOB NOT NULL, traces BLOB
+);
+INSERT INTO position VALUES (0, x'', x'', NULL);
 
 -- Entries that follow each other in a segment and in the log.
 CREATE TABLE runs (
@@ -142,7 +145,7 @@ class Index:
         try:
             self._database.execute("PRAGMA journal_mode = WAL")
             self._database.execute("PRAGMA synchronous = NORMAL")  # losing the last chunks costs indexing them again
-            self._database.execute("PRAGMA secure_delete = ON")  # what is erased is overwritten, in this file too
+            self._database.execute("PRAGMA secure_delete = ON")  # not enough by itself: see `leave_nothing_behind`
             with self.transaction():
                 if not self._is_ours():
                     self._clear()
@@ -184,9 +187,32 @@ class Index:
             self._clear()
 
     def leave_nothing_behind(self) -> bool:
-        """Empty the file's own write-ahead log, which may hold what was erased; False while a reader is in the way."""
-        busy, _, _ = self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        """See to it that nothing of what was erased is left in the file, nor in its own write-ahead log.
+
+        The file is written anew where something was erased since it last was, which takes as long as the index is, and
+        room for two copies of it. False while another process is in the way: then it is to be tried again.
+        Raises OSError when the disk fails or is full.
+        """
+        try:
+            if (mark := self._traces()) is not None:
+                # `secure_delete` overwrites a row where it stands, and no copy that stayed in the unused part of a page
+                # when the b-tree was balanced and the row moved to another.
+                self._database.execute("VACUUM")
+                self._database.execute("UPDATE position SET traces = NULL WHERE traces = ?", (mark,))
+            busy, _, _ = self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:  # the rest of the code says why
+                return False
+            raise OSError(f"{self._root / INDEX_FILE}: cannot be written anew: {error}") from error
         return not busy
+
+    def has_traces(self) -> bool:
+        """Whether something was erased from the file, and may have left traces in it."""
+        return self._traces() is not None
+
+    def _traces(self) -> bytes | None:
+        (mark,) = self._database.execute("SELECT traces FROM position").fetchone()
+        return mark  # type: ignore[no-any-return]  # a column of our schema
 
     def find(self, entry_id: str) -> int | None:
         """The sequence of an entry, or None when it is not indexed."""

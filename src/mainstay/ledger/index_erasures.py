@@ -1,7 +1,8 @@
 """What the index knows of bodies: which stand in which bundle, which are to go, and which have left with an archive.
 
 When a request is indexed, what the index took from the bodies concerned goes in the same transaction. So an index that
-knows of a request holds nothing of what it names, whenever and from whatever copy of the log it was made.
+knows of a request holds nothing of what it names, whenever and from whatever copy of the log it was made. Its file may
+still hold traces, which is noted in it.
 """
 
 from __future__ import annotations
@@ -49,9 +50,14 @@ CREATE TABLE archives (
 );
 """
 
+_LISTED_DECISIONS = """
+UPDATE decisions SET key = NULL, output = NULL
+WHERE sequence >= ? AND sequence < ? AND (key IS NOT NULL OR output IS NOT NULL)
+"""
 _RULED_DECISIONS = """
 UPDATE decisions SET key = NULL, output = NULL
 WHERE capability = :capability AND at >= :since AND at < :before AND sequence >= :first AND sequence < :last
+AND (key IS NOT NULL OR output IS NOT NULL)
 AND (outcome IS NOT 'review' OR EXISTS (
     SELECT 1 FROM resolutions r WHERE r.decision_id = decisions.id AND r.sequence < :request
 ))
@@ -107,13 +113,11 @@ class ErasureTables:
         )
 
     def _store_request(self, request: Request) -> None:
-        execute, wish = self._database.execute, request.wish
+        execute, wish, gone = self._database.execute, request.wish, 0
         execute("INSERT INTO erasures VALUES (?, ?, NULL)", (request.sequence, request.id))
         for first, last in wish.entries:
-            execute(
-                "UPDATE decisions SET key = NULL, output = NULL WHERE sequence >= ? AND sequence < ?", (first, last)
-            )
-            execute("DELETE FROM outcomes WHERE sequence >= ? AND sequence < ?", (first, last))
+            gone += execute(_LISTED_DECISIONS, (first, last)).rowcount
+            gone += execute("DELETE FROM outcomes WHERE sequence >= ? AND sequence < ?", (first, last)).rowcount
             self._database.executemany(
                 "INSERT INTO erased VALUES (?, ?, ?, ?)",
                 [(bundle, *run, request.sequence) for bundle, run in by_bundle(first, last)],
@@ -122,8 +126,10 @@ class ErasureTables:
             rule = wish.rule
             names = {"request": request.sequence, **{name: getattr(rule, name) for name in rule.__struct_fields__}}
             execute("INSERT INTO rules VALUES (:request, :capability, :since, :before, :first, :last)", names)
-            execute(_RULED_DECISIONS, names)
-            execute(_RULED_OUTCOMES, names)
+            gone += execute(_RULED_DECISIONS, names).rowcount
+            gone += execute(_RULED_OUTCOMES, names).rowcount
+        if gone:
+            execute("UPDATE position SET traces = randomblob(16)")
 
     # What is to be erased for somebody.
 
