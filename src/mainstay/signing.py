@@ -40,7 +40,6 @@ PUBLIC_FILE = "signing.vkey"
 PASSPHRASE_VARIABLE = "MAINSTAY_KEY_PASSPHRASE"  # noqa: S105 - the name of a variable, not a passphrase
 ED25519 = b"\x01"  # the signature type of C2SP signed-note
 PUBLIC_KEY_BYTES = 32
-SIGNATURE_BYTES = 64
 MAX_NAME_CHARACTERS = 256
 MAX_ENVELOPE_BYTES = 64 << 20
 

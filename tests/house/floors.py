@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 GROUND: Final = frozenset(
-    {"errors", "problems", "files", "locks", "workspace", "documents", "structs", "signing", "arrays"}
+    {"errors", "problems", "files", "locks", "workspace", "processes", "documents", "structs", "signing", "arrays"}
 )
 ROOT: Final = "mainstay"  # `mainstay/__init__.py`: the version, and nothing of ours
 

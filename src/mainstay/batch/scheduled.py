@@ -11,11 +11,6 @@ table as a new row, and is decided as one.
 from __future__ import annotations
 
 import logging
-import os
-import signal
-import sys
-from pathlib import Path
-from threading import Event, Thread
 from time import time
 from typing import TYPE_CHECKING, Final
 
@@ -37,8 +32,8 @@ from mainstay.lake.decision_rows import BATCHES, INTAKE_DAY
 from mainstay.lake.exporting import open_digests
 from mainstay.lake.lake import open_lake
 from mainstay.locks import locked
+from mainstay.processes import begin_beside
 from mainstay.signing import load_verifier
-from mainstay.workspace import open_workspace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -212,27 +207,11 @@ class Schedule:
 
 def main() -> None:
     """Make batches until standard input ends, or a signal says so."""
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.INFO,
-        format="%(asctime)s batch %(levelname)s %(message)s",
-        datefmt="%Y-%m-%dT%H:%M:%S%z",
-    )
-    os.nice(_NICE)
-    stop = Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda _number, _frame: stop.set())
-    Thread(target=_wait_for_end, args=(stop,), daemon=True).start()
-    schedule = Schedule(open_workspace(Path(sys.argv[1])))
+    workspace, stop = begin_beside("batch", niceness=_NICE)
+    schedule = Schedule(workspace)
     while not stop.is_set():
         schedule.run_due(time(), stop.is_set)
         stop.wait(LOOK_SECONDS)
-
-
-def _wait_for_end(stop: Event) -> None:
-    while os.read(sys.stdin.fileno(), 4_096):
-        pass
-    stop.set()
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ from msgspec import Struct
 from mainstay.runtime.types import ModelInput, ModelOutput  # noqa: TC001 - msgspec reads the annotations
 
 VERSION_FORMAT: Final = "mainstay-version/1"
-RELEASE_FORMAT: Final = "mainstay-release/1"
 RELEASE_PAYLOAD: Final = "application/vnd.mainstay.release+json"
 MANIFEST = "manifest.json"
 
@@ -143,3 +142,8 @@ class Release(Struct, frozen=True, kw_only=True):
     content_of: int | None = None  # after a rollback: the release whose versions these are, published again
     shadows: tuple[Shadow, ...] = ()
     rollout: str | None = None  # the step of a rollout that asked for it, for which nothing is published twice
+
+    @property
+    def deciding(self) -> frozenset[Digest]:
+        """The versions that decide: shadows do not, and those on a ladder do it in the name of another."""
+        return frozenset({self.version} if self.canary is None else {self.version, self.canary.version})

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,19 +22,15 @@ if TYPE_CHECKING:
 ASKED = "an answer to: "
 
 
-def new(  # noqa: PLR0913 - options, each with its default
-    name: str,
-    /,
-    *,
-    model: Annotated[str, Parameter(help="The model's file, or a Python function such as predict.py:predict.")],
-    data: Annotated[Path, Parameter(help="A sample of its data: CSV, Parquet or JSON lines.")],
-    label: Annotated[str | None, Parameter(help="The column that the model predicts.")] = None,
-    output: Annotated[
-        Path | None, Parameter(help="The folder to make; by default capabilities/NAME of the workspace.")
-    ] = None,
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Columns:
+    """Options that say what the columns of the sample are."""
+
+    label: Annotated[str | None, Parameter(help="The column that the model predicts.")] = None
     ignore: Annotated[
         tuple[str, ...], Parameter(help="A column that is no input; can be given again.", negative="")
-    ] = (),
+    ] = ()
     public: Annotated[
         tuple[str, ...],
         Parameter(
@@ -41,15 +38,44 @@ def new(  # noqa: PLR0913 - options, each with its default
             "contract; can be given again.",
             negative="",
         ),
-    ] = (),
-    trust_pickle: Annotated[str | None, Parameter(help="Why this pickle may be opened.")] = None,
+    ] = ()
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Trusted:
+    """Options that say why the model's file may be opened."""
+
+    trust_pickle: Annotated[str | None, Parameter(help="Why this pickle may be opened.")] = None
     signed_by: Annotated[
         tuple[Path, ...],
         Parameter(help="A public key in PEM, one of which must have signed the model's file (FILE.sig).", negative=""),
-    ] = (),
+    ] = ()
     trust_type: Annotated[
         tuple[str, ...], Parameter(help="A type that a skops file may hold; can be given again.", negative="")
-    ] = (),
+    ] = ()
+
+    def register_options(self) -> str:
+        """Those that `mainstay register` needs again."""
+        said = "" if self.trust_pickle is None else f" --trust-pickle {shlex.quote(self.trust_pickle)}"
+        return said + "".join(f" --signed-by {shlex.quote(str(each))}" for each in self.signed_by)
+
+
+INFERRED = Columns()
+UNTRUSTED = Trusted()
+
+
+def new(
+    name: str,
+    /,
+    *,
+    model: Annotated[str, Parameter(help="The model's file, or a Python function such as predict.py:predict.")],
+    data: Annotated[Path, Parameter(help="A sample of its data: CSV, Parquet or JSON lines.")],
+    said: Columns = INFERRED,
+    output: Annotated[
+        Path | None, Parameter(help="The folder to make; by default capabilities/NAME of the workspace.")
+    ] = None,
+    trusted: Trusted = UNTRUSTED,
     common: Common = DEFAULT,
 ) -> None:
     """Draft a capability folder from a model and a sample of its data. What nobody can infer is left as a question.
@@ -67,18 +93,14 @@ def new(  # noqa: PLR0913 - options, each with its default
         model=model,
         data=data,
         target=_shown_from_here(target),
-        label=label,
-        ignored=ignore,
-        public=public,
-        trust=Trust(trust_pickle, signed_by),
-        trusted_types=trust_type,
-        register_options=_register_options(trust_pickle, signed_by),
+        label=said.label,
+        ignored=said.ignore,
+        public=said.public,
+        trust=Trust(trusted.trust_pickle, trusted.signed_by),
+        trusted_types=trusted.trust_type,
+        register_options=trusted.register_options(),
     )
-    with Progress(
-        SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=err, transient=True
-    ) as bar:
-        task = bar.add_task("reading the sample", total=None)
-        drafted = draft(wish, progress=lambda step: bar.update(task, description=step))
+    drafted = _draft(wish)
     if common.json:
         print_json(_facts(drafted))
         return
@@ -93,10 +115,13 @@ def _shown_from_here(target: Path) -> Path:
     return whole.relative_to(here) if whole.is_relative_to(here) else whole
 
 
-def _register_options(reason: str | None, keys: tuple[Path, ...]) -> str:
-    """The options that `mainstay register` needs again."""
-    said = "" if reason is None else f" --trust-pickle {shlex.quote(reason)}"
-    return said + "".join(f" --signed-by {shlex.quote(str(each))}" for each in keys)
+def _draft(wish: Wish) -> Drafted:
+    """Draft, and say on standard error which step is being done."""
+    with Progress(
+        SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=err, transient=True
+    ) as bar:
+        task = bar.add_task("reading the sample", total=None)
+        return draft(wish, progress=lambda step: bar.update(task, description=step))
 
 
 def _lines(drafted: Drafted, register_options: str) -> Iterator[str]:

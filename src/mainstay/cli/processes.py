@@ -1,9 +1,7 @@
 from __future__ import annotations
 
 import logging
-import signal
 import sys
-from threading import Event
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
@@ -17,8 +15,8 @@ from mainstay.intake.upkeep import keep_taken_in
 from mainstay.lake.upkeep import keep_exported
 from mainstay.ledger.upkeep import keep_sealed
 from mainstay.monitoring.upkeep import keep_monitored
+from mainstay.processes import end_with_parent, set_up_logging, stop_at_signals
 from mainstay.rollout.upkeep import keep_steered
-from mainstay.server.life import end_with_parent, set_up_logging
 from mainstay.server.supervisor import Supervisor
 from mainstay.workspace import Workspace
 
@@ -72,9 +70,7 @@ def control(
     set_up_logging("control")
     if with_parent:
         end_with_parent()
-    stop = Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda _number, _frame: stop.set())
+    stop = stop_at_signals()
     key = signing_key(workspace)
     try:
         record_settings(workspace, "found by mainstay control when it began")

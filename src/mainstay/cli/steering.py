@@ -8,19 +8,16 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
-from pathlib import Path
-from threading import Event, Thread
 from typing import TYPE_CHECKING, Final
 
 from mainstay.cli.common import signing_key
 from mainstay.errors import MainstayError
+from mainstay.processes import begin_beside
 from mainstay.retraining.passing import RetrainingPass
 from mainstay.rollout.passing import RolloutPass
 from mainstay.state.database import open_database
 from mainstay.state.passes import run_passes
-from mainstay.workspace import open_workspace
 
 if TYPE_CHECKING:
     from mainstay.signing import SigningKey
@@ -37,19 +34,7 @@ def passes(workspace: Workspace, key: SigningKey) -> list[Pass]:
 
 def main() -> None:
     """Steer until standard input ends, or a signal says so."""
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.INFO,
-        format="%(asctime)s steering %(levelname)s %(message)s",
-        datefmt="%Y-%m-%dT%H:%M:%S%z",
-    )
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    os.nice(_NICE)
-    stop = Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda _number, _frame: stop.set())
-    Thread(target=_wait_for_end, args=(stop,), daemon=True).start()
-    workspace = open_workspace(Path(sys.argv[1]))
+    workspace, stop = begin_beside("steering", niceness=_NICE)
     try:
         with open_database(workspace) as database:
             run_passes(
@@ -59,12 +44,6 @@ def main() -> None:
         sys.exit(str(error))
     logging.shutdown()
     os._exit(0)  # at once: a step of a job that is under way may take hours, and the next process makes it again
-
-
-def _wait_for_end(stop: Event) -> None:
-    while os.read(sys.stdin.fileno(), 4_096):
-        pass
-    stop.set()
 
 
 if __name__ == "__main__":

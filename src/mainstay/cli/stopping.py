@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from mainstay.catalog import holding
 from mainstay.cli.common import DEFAULT, Common, operator, out, print_json, require, signing_key
+
+if TYPE_CHECKING:
+    from mainstay.authority.schema import Action
+    from mainstay.signing import SigningKey
+    from mainstay.workspace import Workspace
 
 Reason = Annotated[str, Parameter(help="Why; recorded.")]
 
@@ -22,9 +27,8 @@ def stop(name: str, /, *, reason: Reason, common: Common = DEFAULT) -> None:
     name
         The capability.
     """
-    workspace = common.open()
-    require(workspace, name, "stop")
-    stopped = holding.stop(workspace, name, key=signing_key(workspace), reason=reason, principal=operator())
+    workspace, key = _permitted(common, name, "stop")
+    stopped = holding.stop(workspace, name, key=key, reason=reason, principal=operator())
     if common.json:
         print_json({"capability": name, "stopped": stopped})
         return
@@ -43,9 +47,8 @@ def resume(name: str, /, *, reason: Reason, common: Common = DEFAULT) -> None:
     name
         The capability.
     """
-    workspace = common.open()
-    require(workspace, name, "resume")
-    lifted = holding.resume(workspace, name, key=signing_key(workspace), reason=reason, principal=operator())
+    workspace, key = _permitted(common, name, "resume")
+    lifted = holding.resume(workspace, name, key=key, reason=reason, principal=operator())
     if common.json:
         print_json({"capability": name, "lifted": lifted})
     elif lifted is None:
@@ -53,3 +56,10 @@ def resume(name: str, /, *, reason: Reason, common: Common = DEFAULT) -> None:
     else:
         since = "" if lifted.stopped is None else f"; it was stopped since {lifted.stopped.since}"
         out.print(f"{name} decides again{since}")
+
+
+def _permitted(common: Common, name: str, action: Action) -> tuple[Workspace, SigningKey]:
+    """The workspace and its key. Raises Misuse unless the policies let whoever runs this do `action`."""
+    workspace = common.open()
+    require(workspace, name, action)
+    return workspace, signing_key(workspace)

@@ -23,7 +23,7 @@ from mainstay.ledger.witness import (
     load_witness_key,
     origin_hash,
 )
-from mainstay.server.life import set_up_logging
+from mainstay.processes import set_up_logging
 from mainstay.server.witness import serve_witness
 
 MAX_VKEY_BYTES = 64 << 10

@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 
 EXACT: Final = 2**53  # to here, every whole number is a double of its own
 NANOSECONDS: Final = 1_000_000_000
-UNIT_NANOSECONDS: Final = {"ms": 1_000_000, "us": 1_000, "ns": 1}
 TEXTS: Final = (pl.String, pl.Categorical, pl.Enum)  # compared: a type with parameters has a hash of its own
 TEMPORAL: Final = (pl.Date, pl.Datetime, pl.Time)
 

@@ -31,8 +31,6 @@ _BOOLEAN: Final = r"^(?:true|false|True|False|TRUE|FALSE)$"
 _CLOCK: Final = r"[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?"
 _OFFSET: Final = r"(?:[Zz]|[+-][0-9]{2}:[0-9]{2})"
 
-_CAST: Final = {pl.Int64: "integer", pl.Float64: "number", pl.Boolean: "boolean", pl.String: "string"}
-
 
 class ReadColumn(NamedTuple):
     """A column as JSON has it."""

@@ -8,13 +8,9 @@ whoever started it; and when no source is in force any more.
 from __future__ import annotations
 
 import logging
-import os
-import signal
-import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
-from threading import Condition, Event, Thread
+from threading import Condition, Thread
 from time import monotonic
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -25,10 +21,11 @@ from mainstay.intake.pacing import Order, after_failure, due_in_seconds
 from mainstay.intake.slots import Ended, Slot
 from mainstay.intake.state import state_of
 from mainstay.intake.types import Finding
-from mainstay.workspace import open_workspace
+from mainstay.processes import begin_beside
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from threading import Event
 
     from mainstay.capability.sources import Source
     from mainstay.intake.declared import InForce
@@ -46,23 +43,8 @@ Key: TypeAlias = tuple[str, str]  # capability, source
 
 def main() -> None:
     """Take in until standard input ends, or a signal says so."""
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.INFO,
-        format="%(asctime)s intake %(levelname)s %(message)s",
-        datefmt="%Y-%m-%dT%H:%M:%S%z",
-    )
-    stop = Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda _number, _frame: stop.set())
-    Thread(target=_wait_for_end, args=(stop,), daemon=True).start()
-    take_in(open_workspace(Path(sys.argv[1])), stop)
-
-
-def _wait_for_end(stop: Event) -> None:
-    while os.read(sys.stdin.fileno(), 4_096):
-        pass
-    stop.set()
+    workspace, stop = begin_beside("intake")
+    take_in(workspace, stop)
 
 
 def take_in(workspace: Workspace, stop: Event) -> None:

@@ -7,7 +7,6 @@ hangs in, and so that what a source does to its memory is done to no other.
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import sys
@@ -27,6 +26,7 @@ from mainstay.intake.pacing import Order, Said
 from mainstay.intake.runs import Means, Run
 from mainstay.intake.state import state_of
 from mainstay.lineage.emitting import Emitter
+from mainstay.processes import set_up_logging
 from mainstay.signing import PASSPHRASE_VARIABLE, load_signing_key
 from mainstay.workspace import open_workspace
 
@@ -42,13 +42,7 @@ _BEAT_SECONDS: Final = 1.0
 
 def main() -> None:
     """Work until standard input ends."""
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.INFO,
-        format="%(asctime)s intake %(levelname)s %(message)s",
-        datefmt="%Y-%m-%dT%H:%M:%S%z",
-    )
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs every call that goes well
+    set_up_logging("intake")
     os.nice(_NICE)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal: whoever tells it what to do ends it
     said = os.dup(1)

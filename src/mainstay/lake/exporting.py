@@ -7,13 +7,8 @@ however that ends.
 from __future__ import annotations
 
 import logging
-import os
-import signal
-import sys
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from threading import Event, Thread
 from time import monotonic
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -26,10 +21,11 @@ from mainstay.lake.maintenance import Policy, maintain
 from mainstay.ledger.index_key import load_index_key
 from mainstay.lineage.emitting import Emitter
 from mainstay.lineage.naming import described, own_dataset, table_dataset
-from mainstay.workspace import open_workspace
+from mainstay.processes import begin_beside
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from threading import Event
 
     from mainstay.lake.lake import Lake
     from mainstay.lake.tables import Table
@@ -51,25 +47,8 @@ def run_process(also: Sequence[Also] = ()) -> None:
 
     `also` is done in every round, behind the decisions.
     """
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.INFO,
-        format="%(asctime)s lake %(levelname)s %(message)s",
-        datefmt="%Y-%m-%dT%H:%M:%S%z",
-    )
-    logging.getLogger("httpx").setLevel(logging.WARNING)
-    os.nice(_NICE)
-    stop = Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda _number, _frame: stop.set())
-    Thread(target=_wait_for_end, args=(stop,), daemon=True).start()
-    export_on(open_workspace(Path(sys.argv[1])), stop, also)
-
-
-def _wait_for_end(stop: Event) -> None:
-    while os.read(sys.stdin.fileno(), 4_096):
-        pass
-    stop.set()
+    workspace, stop = begin_beside("lake", niceness=_NICE)
+    export_on(workspace, stop, also)
 
 
 def export_on(workspace: Workspace, stop: Event, also: Sequence[Also] = ()) -> None:

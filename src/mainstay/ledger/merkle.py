@@ -63,32 +63,6 @@ def tree_root(size: int, node: Node) -> bytes:
     return range_root(0, size, node) if size else EMPTY_ROOT
 
 
-class Frontier:
-    """The head of a growing tree in memory that grows with the logarithm of its size: the roots of its peaks."""
-
-    def __init__(self) -> None:
-        self.size = 0
-        self._peaks: list[bytes] = []  # left to right; one per bit set in `size`
-
-    def append(self, leaf_hash: bytes) -> None:
-        """Add the hash of one leaf."""
-        size = self.size
-        while size & 1:
-            leaf_hash = node_hash(self._peaks.pop(), leaf_hash)
-            size >>= 1
-        self._peaks.append(leaf_hash)
-        self.size += 1
-
-    def root(self) -> bytes:
-        """The head of the tree as it is now."""
-        if not self._peaks:
-            return EMPTY_ROOT
-        *rest, root = self._peaks
-        for left in reversed(rest):
-            root = node_hash(left, root)
-        return root
-
-
 def _split(start: int, end: int) -> int:
     """Where RFC 6962 divides the leaves [start, end): behind the largest power of two smaller than their number."""
     return start + (1 << ((end - start - 1).bit_length() - 1))

@@ -178,23 +178,6 @@ def split_bodies(content: bytes, count: int) -> tuple[list[memoryview], int]:
     return bodies, at
 
 
-def files_below(root: Path, folder: str) -> Iterator[str]:
-    """The path, relative to `root`, of everything below `folder` that is not a directory, a folder at a time."""
-    pending = [folder]
-    while pending:
-        parent = pending.pop()
-        try:
-            found = sorted(os.scandir(root / parent), key=lambda each: each.name)
-        except FileNotFoundError:
-            continue
-        for each in found:
-            path = f"{parent}/{each.name}"
-            if each.is_dir(follow_symlinks=False):
-                pending.append(path)
-            else:
-                yield path
-
-
 def remove_partials(root: Path, folder: str, index: int, *, except_up_to: int = 0) -> bool:
     """Delete the partial forms of a tile that are wider than `except_up_to`; whether there were any partial forms."""
     directory = root / f"{folder}/{format_index(index)}.p"

@@ -7,21 +7,19 @@ started it, however that ends. It may be killed anywhere, and two of them at onc
 from __future__ import annotations
 
 import logging
-import os
-import signal
 import sys
-from pathlib import Path
-from threading import Event, Thread
 from typing import TYPE_CHECKING, Final
 
 from mainstay.catalog.releases import capabilities_with_releases
 from mainstay.errors import MainstayError
 from mainstay.lake.lake import open_lake
 from mainstay.monitoring.passes import Monitor
+from mainstay.processes import begin_beside
 from mainstay.state.database import open_database
-from mainstay.workspace import open_workspace
 
 if TYPE_CHECKING:
+    from threading import Event
+
     from mainstay.lake.lake import Lake
     from mainstay.state.database import Database
     from mainstay.workspace import Workspace
@@ -33,19 +31,7 @@ _NICE: Final = 10  # everything else comes first
 
 def main() -> None:
     """Monitor until standard input ends, or a signal says so."""
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.INFO,
-        format="%(asctime)s monitoring %(levelname)s %(message)s",
-        datefmt="%Y-%m-%dT%H:%M:%S%z",
-    )
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    os.nice(_NICE)
-    stop = Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda _number, _frame: stop.set())
-    Thread(target=_wait_for_end, args=(stop,), daemon=True).start()
-    workspace = open_workspace(Path(sys.argv[1]))
+    workspace, stop = begin_beside("monitoring", niceness=_NICE)
     try:
         with open_database(workspace) as database:
             monitor_on(workspace, open_lake(workspace), database, stop)
@@ -84,12 +70,6 @@ def _pass(monitor: Monitor, name: str, stop: Event) -> str:
     for each in passed.resolved:
         logger.info("%s: over: %s", name, each.finding.text)
     return ""
-
-
-def _wait_for_end(stop: Event) -> None:
-    while os.read(sys.stdin.fileno(), 4_096):
-        pass
-    stop.set()
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import numpy as np
 from scipy.special import stdtrit
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     Influence: TypeAlias = tuple[float, Floats]
 
 MetricName: TypeAlias = Literal["accuracy", "roc_auc", "brier", "log_loss", "precision", "recall", "mae", "rmse"]
-COMPARABLE: Final[tuple[MetricName, ...]] = get_args(MetricName)
 LOSSES: Final = frozenset({"brier", "log_loss", "mae", "rmse"})
 FEWEST_BLOCKS: Final = 10  # with fewer, cases are taken for blocks, each by itself
 LEAST_PROBABILITY: Final = 1e-6  # that is believed in a logarithm

@@ -23,7 +23,7 @@ from mainstay.errors import Damaged, Misuse
 from mainstay.ledger.witness import MAX_REQUEST_BYTES, Answer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Callable
 
     from mainstay.ledger.witness import Witness
 
@@ -47,7 +47,6 @@ class Exchange(Protocol):
 
     def __aiter__(self) -> AsyncIterator[bytes]: ...
     def response_bytes(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None: ...
-    def client_disconnect(self) -> Awaitable[None]: ...
 
 
 class WitnessApplication:

@@ -25,8 +25,8 @@ from mainstay.decision.in_force import Watch
 from mainstay.decision.path import DecisionPath
 from mainstay.errors import MainstayError
 from mainstay.ledger.journal import Journal
+from mainstay.processes import end_with_parent, set_up_logging
 from mainstay.server.app import Application, observe_into
-from mainstay.server.life import end_with_parent, set_up_logging
 from mainstay.server.metrics import load_counts, save_counts, slot_file, total
 from mainstay.workspace import open_workspace
 
