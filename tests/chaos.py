@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import tiny
-from mainstay.cli.init import create_workspace
 from mainstay.cli.versions import record_promotion, record_registration
 
 if TYPE_CHECKING:
@@ -89,7 +88,7 @@ def write_folder(folder: Path, **changes: Any) -> Path:
 
 def make_served(directory: Path, **changes: Any) -> tuple[Workspace, str]:
     """A workspace with this capability in production under the name `tiny`, and a key that may do everything."""
-    workspace, _, token = create_workspace(directory, "tests.example.com/chaos")
+    workspace, token = tiny.create(directory, "tests.example.com/chaos")
     release(workspace, **changes)
     return workspace, token
 

@@ -10,13 +10,25 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import settings
 
+from selection import leaves_nothing
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 # A deadline per example measures the machine, not the code.
 settings.register_profile("mainstay", deadline=None, print_blob=True)
 settings.register_profile("mainstay-ci", deadline=None, print_blob=True, derandomize=True)
 settings.load_profile("mainstay-ci" if os.environ.get("CI") else "mainstay")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Passes over the files that `-m` selects nothing of."""
+    expression: str = config.getoption("markexpr")
+    is_file = collection_path.suffix == ".py" and collection_path.is_file()
+    if is_file and leaves_nothing(expression, collection_path.read_text("utf-8")):
+        return True
+    return None  # as other plugins say
 
 
 @pytest.fixture(scope="session", autouse=True)

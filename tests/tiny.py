@@ -19,9 +19,11 @@ from onnx import TensorProto, helper, numpy_helper
 from mainstay.catalog.types import VERSION_FORMAT, Manifest
 from mainstay.catalog.versions import store_version, stored_file
 from mainstay.cli.init import create_workspace
+from mainstay.cli.settings_record import remember_settings
 from mainstay.cli.versions import record_promotion, record_registration
 from mainstay.runtime.types import ModelInput, ModelOutput
 from mainstay.server.supervisor import free_port, wait_until_ready
+from mainstay.workspace import SETTINGS_FILE, open_workspace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -190,9 +192,23 @@ def write_folder(folder: Path, *, graph: bytes | None = None, contract: Any = No
     return folder
 
 
+def create(directory: Path, log: str) -> tuple[Workspace, str]:
+    """A workspace, and the token of a key that may do everything.
+
+    The processes that export and steer, which load much that serving does not, begin after a minute. A test that is
+    about them sets another time.
+    """
+    workspace, _, token = create_workspace(directory, log)
+    with (workspace.root / SETTINGS_FILE).open("a") as file:
+        file.write("lake_interval_seconds = 60\nsteering_interval_seconds = 60\n")
+    workspace = open_workspace(workspace.root, {})
+    remember_settings(workspace)
+    return workspace, token
+
+
 def make_served(directory: Path, *, graph: bytes | None = None, **changes: Any) -> tuple[Workspace, str]:
     """A workspace with the tiny capability in production, and the token of a key that may do everything."""
-    workspace, _, token = create_workspace(directory, "tests.example.com/tiny")
+    workspace, token = create(directory, "tests.example.com/tiny")
     release(workspace, graph=graph, **changes)
     return workspace, token
 

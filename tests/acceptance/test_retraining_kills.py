@@ -116,7 +116,7 @@ def test_a_spike_of_quarantined_data_never_retrains_and_quality_does(world: tupl
     _, _, database = world
     first = Memory(at=datetime.now(UTC))
     spike = [found_now("quality_below", "world_changed"), found_now("feed_troubled", "data_broken")]
-    keep(database, NAME, spike, first, seen=first.at)
+    keep(database, NAME, spike, first)
     process = steer(world[0])
     try:
         until = time.monotonic() + END_SECONDS
@@ -126,7 +126,7 @@ def test_a_spike_of_quarantined_data_never_retrains_and_quality_does(world: tupl
         barred = store.requests_of(database, NAME)
         assert [each.status for each in barred] == ["barred"], "once, however often it is looked at"
         second = Memory(at=datetime.now(UTC))
-        keep(database, NAME, [found_now("quality_below", "world_changed")], second, before=first.at, seen=second.at)
+        keep(database, NAME, [found_now("quality_below", "world_changed")], second, before=first.at)
         ended = until_ended(database, process)
     finally:
         kill(process)

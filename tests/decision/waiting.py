@@ -9,7 +9,7 @@ import msgspec
 
 import tiny
 from mainstay.cli.init import create_workspace
-from mainstay.decision.record import DecisionRecorder, Served, Stamp, Verdict
+from mainstay.decision.record import DecisionRecorder, Served, Stamp, Took, Verdict
 from mainstay.decision.types import Reason
 from mainstay.ledger.entry import parse_id
 from mainstay.ledger.index import Index
@@ -61,7 +61,7 @@ class Desk:
             confidence=b"0.612",
         )
         recorder = DecisionRecorder(served, self.workspace.settings.log)
-        recorded = recorder.record(stamp, b"0a1b2c3d", json.dumps(key).encode(), b'{"a":1.5}', verdict, 0.001)
+        recorded = recorder.record(stamp, b"0a1b2c3d", json.dumps(key).encode(), b'{"a":1.5}', verdict, Took(0.001))
         self.segment.append([recorded.framed], 1)
         decision_id = json.loads(recorded.answer)["decision_id"]
         assert parse_id(decision_id) is not None

@@ -7,8 +7,6 @@ import sys
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
-from house.source import imports_of
-
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from collections.abc import Set as AbstractSet
@@ -69,7 +67,7 @@ def undeclared_imports(
     known = {_IMPORTED_AS.get(name, name.replace("-", "_")) for name in declared_names}
     known |= sys.stdlib_module_names | local
     for module in modules:
-        for found in imports_of(module):
+        for found in module.imports:
             top = found.names[0].split(".")[0]
             if top not in known:
                 yield f"{module.shown}:{found.line}: imports {top}, which pyproject.toml does not name"

@@ -7,8 +7,6 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-from house.source import imports_of
-
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from collections.abc import Set as AbstractSet
@@ -39,7 +37,7 @@ def forbidden_imports(
     """
     chosen = [module for module in modules if module.package in packages]
     for module in chosen:
-        for found in imports_of(module):
+        for found in module.imports:
             name = found.names[0]
             if not found.for_typing and name.split(".")[0] in forbidden:
                 yield f"{module.shown}:{found.line}: imports {name}, which the data plane never needs"

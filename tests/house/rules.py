@@ -7,8 +7,6 @@ import re
 from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING
 
-from house.source import imports_of
-
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from collections.abc import Set as AbstractSet
@@ -28,9 +26,10 @@ def wrong_imports(modules: Sequence[Module], may_import: Mapping[str, AbstractSe
     unknown = sorted({module.package for module in modules} - may_import.keys())
     for package in unknown:
         yield f"{package}: expected every package in tests/house/floors.py, found no such name; give it a floor"
+    known = {module.name for module in modules}
     for module in modules:
         allowed = may_import.get(module.package, frozenset()) | {module.package}
-        for line, name in _own_imports(module, modules):
+        for line, name in _own_imports(module, known):
             parts = name.split(".")[1:] or [name]
             if allowed.isdisjoint({parts[0], ".".join(parts[:2])}):
                 yield f"{module.shown}:{line}: {module.package} imports {name}; allowed: {', '.join(sorted(allowed))}"
@@ -40,7 +39,7 @@ def hidden_imports(modules: Sequence[Module]) -> Iterator[str]:
     """Imports of our own inside a function, or that happen only under a condition other than TYPE_CHECKING."""
     own = {module.name.split(".")[0] for module in modules}
     for module in modules:
-        for found in imports_of(module):
+        for found in module.imports:
             name = found.names[0]
             if name.split(".")[0] not in own:
                 continue
@@ -55,7 +54,7 @@ def import_cycles(modules: Sequence[Module]) -> Iterator[str]:
     known = {module.name for module in modules}
     graph: dict[str, set[str]] = {}
     for module in modules:
-        found = [each for each in imports_of(module) if not each.for_typing]
+        found = [each for each in module.imports if not each.for_typing]
         graph[module.name] = {name for each in found if (name := _known(each.names, known))} - {module.name}
     try:
         TopologicalSorter(graph).prepare()
@@ -106,11 +105,10 @@ def unexplained_handlers(modules: Sequence[Module]) -> Iterator[str]:
                     yield f"{module.shown}:{line}: broad except without a reason; say why here or on the line above"
 
 
-def _own_imports(module: Module, modules: Sequence[Module]) -> Iterator[tuple[int, str]]:
+def _own_imports(module: Module, known: AbstractSet[str]) -> Iterator[tuple[int, str]]:
     """The line and the most exact module of every import of our own, however deep and for whatever purpose."""
-    known = {each.name for each in modules}
     own = {name.split(".")[0] for name in known}
-    for found in imports_of(module):
+    for found in module.imports:
         if found.names[0].split(".")[0] in own:
             yield found.line, _known(found.names, known) or found.names[-1]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import tokenize
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -35,6 +35,11 @@ class Module:
         with self.path.open("rb") as file:
             tokens = list(tokenize.tokenize(file.readline))
         return {token.start[0]: token.string.lstrip("#! ") for token in tokens if token.type == tokenize.COMMENT}
+
+    @cached_property
+    def imports(self) -> tuple[Import, ...]:
+        """Every import, however deep it stands; `importlib.import_module("literal")` counts as one."""
+        return tuple(_imports(self, self.tree.body, _Where()))
 
     @property
     def package(self) -> str:
@@ -68,11 +73,6 @@ def read_modules(folder: Path, root: Path) -> list[Module]:
     return modules
 
 
-def imports_of(module: Module) -> Iterator[Import]:
-    """Every import of `module`, however deep it stands; `importlib.import_module("literal")` counts as one."""
-    yield from _imports(module, module.tree.body, _Where())
-
-
 @dataclass(frozen=True)
 class _Where:
     in_function: bool = False
@@ -81,22 +81,28 @@ class _Where:
 
     def inside(self, node: ast.AST) -> _Where:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-            return _Where(in_function=True, guarded=self.guarded, for_typing=self.for_typing)
-        return _Where(self.in_function, guarded=self.guarded or isinstance(node, ast.stmt), for_typing=self.for_typing)
+            return replace(self, in_function=True)
+        if isinstance(node, ast.stmt) and not self.guarded:
+            return replace(self, guarded=True)
+        return self
 
 
 def _imports(module: Module, nodes: Iterable[ast.AST], where: _Where) -> Iterator[Import]:
-    for node in nodes:
+    """Imports in the order of the text. A stack of what is still to be seen: every node of every file comes by here."""
+    ahead: list[tuple[ast.AST, _Where]] = [(node, where) for node in nodes]
+    ahead.reverse()
+    while ahead:
+        node, where = ahead.pop()
         for names in _imported(module, node):
             yield Import(getattr(node, "lineno", 0), names, where.in_function, where.guarded, where.for_typing)
         if isinstance(node, ast.If) and _is_type_checking(node.test):
-            typing_only = _Where(where.in_function, where.guarded, for_typing=True)
-            yield from _imports(module, node.body, typing_only)
-            yield from _imports(module, node.orelse, where.inside(node))
-        elif isinstance(node, ast.Expr | ast.Assign | ast.AnnAssign):
-            yield from _imports(module, ast.iter_child_nodes(node), where)
+            inside = where.inside(node)
+            below: list[tuple[ast.AST, _Where]] = [(each, replace(where, for_typing=True)) for each in node.body]
+            below += [(each, inside) for each in node.orelse]
         else:
-            yield from _imports(module, ast.iter_child_nodes(node), where.inside(node))
+            inside = where if isinstance(node, ast.Expr | ast.Assign | ast.AnnAssign) else where.inside(node)
+            below = [(each, inside) for each in ast.iter_child_nodes(node)]
+        ahead += reversed(below)
 
 
 def _imported(module: Module, node: ast.AST) -> Iterator[tuple[str, ...]]:

@@ -37,6 +37,8 @@ def postgres_server() -> Iterator[str]:
         try:
             with psycopg.connect(server.get_uri(), autocommit=True) as connection:
                 connection.execute("ALTER SYSTEM SET max_prepared_transactions = 5")
+                for each in ("fsync", "full_page_writes"):  # for when power fails, which no test does to it
+                    connection.execute(f"ALTER SYSTEM SET {each} = off".encode())
             server.stop()
             server.start()
             yield server.get_uri()

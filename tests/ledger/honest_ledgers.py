@@ -19,7 +19,7 @@ import httpx
 import tiny
 from ledger.real_ledgers import CAPABILITY, SERVED, change
 from ledger.samples import KEY, ORIGIN, check, fork, reap
-from mainstay.decision.record import DecisionRecorder, Stamp, Verdict
+from mainstay.decision.record import DecisionRecorder, Stamp, Took, Verdict
 from mainstay.ledger import sealer as sealer_module
 from mainstay.ledger.index import Index
 from mainstay.ledger.journal import Journal
@@ -50,7 +50,9 @@ async def _write(ledger: Path, rng: Random) -> None:
         place = journal.next_place()
         stamp, verdict = Stamp(place, count), Verdict("answered", b'{"late":true}', b"0.9")
         note = b'"%b"' % (b"x" * rng.randrange(800))
-        framed = b"".join(recorder.record(stamp, b"desk", b"null", note, verdict, 0.001).framed for _ in range(count))
+        framed = b"".join(
+            recorder.record(stamp, b"desk", b"null", note, verdict, Took(0.001)).framed for _ in range(count)
+        )
         done: asyncio.Future[None] = loop.create_future()
         journal.submit(place, framed, count, partial(_recorded, done))
         if rng.random() < 0.7:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ledger.samples import KEY, ORIGIN, fork, reap
-from mainstay.decision.record import DecisionRecorder, OutcomeReport, Served, Stamp, Verdict, record_outcome
+from mainstay.decision.record import DecisionRecorder, OutcomeReport, Served, Stamp, Took, Verdict, record_outcome
 from mainstay.decision.types import Reason
 from mainstay.ledger.change import Change, record_change
 from mainstay.ledger.journal import Place
@@ -87,7 +87,7 @@ class Worker:
     def _record(self, stamp: Stamp) -> Recorded:
         number = self._rng.randrange(10_000)
         given = b'{"carrier":"UA","distance":%d,"note":"%b"}' % (number, b"x" * self._rng.randrange(200))
-        recorded = self._recorder.record(stamp, b"desk", b'"UA-%d"' % number, given, self._verdict(), 0.001)
+        recorded = self._recorder.record(stamp, b"desk", b'"UA-%d"' % number, given, self._verdict(), Took(0.001))
         answer = msgspec.json.decode(recorded.answer)
         if answer["outcome"] == "review":
             self.reviews.append(answer["decision_id"])
