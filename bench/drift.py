@@ -1,13 +1,14 @@
 """A window of 1,000,000 x 50 held against stored counts of its reference: CPU and memory; beside other tools.
 
-    python bench/drift.py [--rows 1000000] [--runs 3] [--long 10] [--peers] [--only NAME]... [--json]
+    python bench/drift.py [--rows 1000000] [--runs 3] [--long 10] [--peers] [--peer-runs 1] [--only NAME]...
+                          [--json]
 
 Each run is a process of its own, from its start to its end: ours reads the window (Parquet, zstd, row groups of
 100,000) and the stored counts, counts, compares and judges. `floor` only reads and decodes the window. `long` is ours
 over the same file so many times over. Peers have no stored form of a reference that all of them could read, so they
 are given its rows, as many as the window has. CPU is user and system time; memory is the peak.
 
-Of the 50 columns ten have drifted. Peers live in environments beside this one, made on first use
+Of the 50 columns ten have drifted. Peers live in environments of their own (.bench), made on first use
 (peers/drift-*/requirements.txt; `peers.py --lock` pins them again). whylogs is not among them: what it draws and
 compares profiles with has no wheels.
 """
@@ -15,7 +16,6 @@ compares profiles with has no wheels.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import statistics
@@ -24,6 +24,8 @@ import sys
 import tempfile
 from pathlib import Path
 from typing import Final, NamedTuple
+
+from environments import python_of
 
 # Nothing large is imported here: the peak of a child that is started counts what its parent held.
 
@@ -48,6 +50,7 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--long", type=int, default=10, help="how many times over the window is read in the long run")
     parser.add_argument("--peers", action="store_true")
+    parser.add_argument("--peer-runs", type=int, default=1)
     parser.add_argument("--only", action="append", choices=PEERS)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
@@ -58,12 +61,16 @@ def main() -> int:
             "mainstay": [sys.executable, str(HERE / "drift_table.py"), "ours", name, "1"],
             "floor": [sys.executable, str(HERE / "drift_table.py"), "floor", name, "1"],
             "long": [sys.executable, str(HERE / "drift_table.py"), "ours", name, str(arguments.long)],
-            **{peer: [str(python_of(peer)), str(HERE / "drift_peers.py"), peer, "drift", name] for peer in chosen},
+            **{
+                peer: [str(python_of(f"drift-{peer}")), str(HERE / "drift_peers.py"), peer, "drift", name]
+                for peer in chosen
+            },
         }
         runs: dict[str, list[Run]] = {tool: [] for tool in commands}
-        for _ in range(arguments.runs):
+        for done in range(max(arguments.runs, arguments.peer_runs)):
             for tool, command in commands.items():
-                runs[tool].append(_run(command))
+                if done < (arguments.peer_runs if tool in chosen else arguments.runs):
+                    runs[tool].append(_run(command))
     medians = {
         tool: Run(*(statistics.median(column) for column in zip(*each, strict=True))) for tool, each in runs.items()
     }
@@ -73,21 +80,6 @@ def main() -> int:
         _show(medians, arguments.rows, arguments.long)
     ours = medians["mainstay"]
     return int(ours.cpu_seconds > CPU_GOAL_SECONDS or ours.peak_mb > MEMORY_GOAL_MB)
-
-
-def python_of(peer: str) -> Path:
-    """The interpreter of a peer's environment, made anew when its list has changed."""
-    requirements = HERE / "peers" / f"drift-{peer}" / "requirements.txt"
-    home = Path(sys.prefix) / "peers" / f"drift-{peer}"
-    python, stamp = home / "bin" / "python", home / "installed"
-    wanted = hashlib.sha256(requirements.read_bytes() + sys.version.encode()).hexdigest()
-    if not (stamp.exists() and stamp.read_text() == wanted):
-        uv = str(Path(sys.prefix) / "bin" / "uv")
-        subprocess.run([uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(home)], check=True)
-        install = [uv, "pip", "install", "--quiet", "--require-hashes", "--python", str(python)]
-        subprocess.run([*install, "-r", str(requirements)], check=True)
-        stamp.write_text(wanted)
-    return python
 
 
 def _run(command: list[str]) -> Run:

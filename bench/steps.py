@@ -21,7 +21,7 @@ from mainstay.authority.keys import load_key_ring
 from mainstay.catalog.releases import read_current
 from mainstay.catalog.versions import open_version
 from mainstay.decision.plan import compile_release
-from mainstay.decision.record import Stamp, Verdict
+from mainstay.decision.record import Stamp, Took, Verdict
 from mainstay.decision.runner import load_graph
 from mainstay.decision.types import DecideRequest
 from mainstay.ledger.journal import Place
@@ -67,7 +67,9 @@ def measure(fixture: Fixture, directory: Path) -> dict[str, float]:
 
     def record(count: int) -> bytes:
         stamp = Stamp(Place(segment, 0), count)
-        made = [plan.recorder.record(stamp, b"00000000", b"null", request.input, verdict, 0.001) for _ in range(count)]
+        made = [
+            plan.recorder.record(stamp, b"00000000", b"null", request.input, verdict, Took(0.001)) for _ in range(count)
+        ]
         return b"".join(each.framed for each in made)
 
     framed = record(GROUP)

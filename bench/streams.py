@@ -11,12 +11,10 @@ With `--peers`, River's detectors and NannyML's CBPE run beside ours, in an envi
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import math
 import os
 import subprocess
-import sys
 import tempfile
 import time
 from contextlib import contextmanager
@@ -30,6 +28,7 @@ os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"  # read
 
 import numpy as np
 import polars as pl
+from environments import python_of
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 from mainstay.capability.keeping import Metric
@@ -47,7 +46,7 @@ if TYPE_CHECKING:
     Detector: TypeAlias = Callable[[NDArray[np.bool_]], int | None]
 
 HERE = Path(__file__).resolve().parent
-REQUIREMENTS = HERE / "peers" / "streams" / "requirements.txt"
+PEERS = "streams"
 DATA = HERE.parents[1] / "shared" / "data" / "streams"
 DELAYS = {"1 day": 1, "1 week": 7, "30 days": 30}
 RIVER = ("ADWIN", "PageHinkley", "KSWIN", "DDM")
@@ -182,7 +181,7 @@ def by_calendar(rows_a_day: int) -> Detector:
 @contextmanager
 def rivers() -> Iterator[dict[str, Detector]]:
     """River's detectors, by name, while their process runs."""
-    command = [str(peers_python()), str(HERE / "streams_peers.py"), "detect"]
+    command = [str(python_of(PEERS)), str(HERE / "streams_peers.py"), "detect"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None
         assert process.stdout is not None
@@ -355,7 +354,7 @@ def ask_cbpe(
         folder = Path(name)
         for part, rows in (("reference", reference), ("later", later.drop("employed"))):
             rows.write_parquet(folder / f"{part}.parquet")
-        command = [str(peers_python()), str(HERE / "streams_peers.py"), "estimate", name, str(chunk), *metrics]
+        command = [str(python_of(PEERS)), str(HERE / "streams_peers.py"), "estimate", name, str(chunk), *metrics]
         subprocess.run(command, check=True)
         said: dict[str, Any] = json.loads((folder / "estimates.json").read_text())
         return said
@@ -418,20 +417,6 @@ def estimates(streams: list[Stream], folder: Path, *, peers: bool) -> dict[str, 
     for learned, metrics in ((repeated(reference), ESTIMATED), (reference, SHARED)):
         million += time_million(learned, repeated(later), metrics, peers=peers)
     return {"estimated": [asdict(one) for one in estimated], "million": [asdict(one) for one in million]}
-
-
-def peers_python() -> Path:
-    """The interpreter of the peers' environment, made anew when its list has changed."""
-    home = Path(sys.prefix) / "peers" / "streams"
-    python, stamp = home / "bin" / "python", home / "installed"
-    wanted = hashlib.sha256(REQUIREMENTS.read_bytes() + sys.version.encode()).hexdigest()
-    if not (stamp.exists() and stamp.read_text() == wanted):
-        uv = str(Path(sys.prefix) / "bin" / "uv")
-        subprocess.run([uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(home)], check=True)
-        exactly = ["--quiet", "--require-hashes", "--python", str(python)]
-        subprocess.run([uv, "pip", "install", *exactly, "-r", str(REQUIREMENTS)], check=True)
-        stamp.write_text(wanted)
-    return python
 
 
 def show(result: dict[str, Any]) -> None:
