@@ -16,6 +16,7 @@ from mainstay.decision.record import (
     Served,
     ShadowRecorder,
     Stamp,
+    Took,
     Verdict,
     id_in_answer,
     record_outcome,
@@ -107,7 +108,7 @@ def test_leaf_body_and_answer_say_the_same_and_are_json(  # noqa: PLR0917 - hypo
     )
     place = Place(Segment(directory / "other"), 41)
     recorded = RECORDER.record(
-        Stamp(place, 1), PRINCIPAL, json.dumps(key).encode(), json.dumps(given_input).encode(), verdict, 0.0125004
+        Stamp(place, 1), PRINCIPAL, json.dumps(key).encode(), json.dumps(given_input).encode(), verdict, Took(0.0125004)
     )
     (entry,) = read_back(directory, [recorded.framed])
     leaf, body, answer = json.loads(entry.leaf), json.loads(entry.body), json.loads(recorded.answer)
@@ -124,6 +125,7 @@ def test_leaf_body_and_answer_say_the_same_and_are_json(  # noqa: PLR0917 - hypo
     assert leaf["reasons"] == [reason["code"] for reason in answer["reasons"]] == [reason.code for reason in why]
     assert (body["key"], body["input"], body["novelty"]) == (key, given_input, 0.25)
     assert body["seconds"] == 0.0125, "to the microsecond"
+    assert "call_size" not in body
     assert body["output"] == (kept if protected else output)
     assert answer["output"] == output
     assert body["confidence"] == answer["confidence"] == confidence
@@ -136,11 +138,19 @@ def test_leaf_body_and_answer_say_the_same_and_are_json(  # noqa: PLR0917 - hypo
     assert (found.segment, found.counter) == (place.segment.name, 41)
 
 
+def test_a_decision_says_how_many_its_call_asked_for_where_they_were_several(segment: Segment, tmp_path: Path) -> None:
+    verdict, took = Verdict("answered", b'{"p":1}'), Took(0.25, call_size=100)
+    recorded = RECORDER.record(Stamp(Place(segment, 0), 1), PRINCIPAL, b"null", b'{"a":1}', verdict, took)
+    (entry,) = read_back(tmp_path, [recorded.framed])
+    body = json.loads(entry.body)
+    assert (body["seconds"], body["call_size"]) == (0.25, 100)
+
+
 def test_a_shadow_s_record_says_whose_decision_it_is_about_and_holds_neither_input_nor_key(
     segment: Segment, tmp_path: Path
 ) -> None:
     stamp = Stamp(Place(segment, 3), 2)
-    decided = RECORDER.record(stamp, PRINCIPAL, b'"key"', b'{"a":1}', Verdict("answered", b'{"p":1}'), 0.0)
+    decided = RECORDER.record(stamp, PRINCIPAL, b'"key"', b'{"a":1}', Verdict("answered", b'{"p":1}'), Took(0.0))
     decision_id = id_in_answer(decided.answer)
     assert decision_id.decode() == json.loads(decided.answer)["decision_id"]
     verdict = Verdict(
@@ -183,7 +193,7 @@ def test_ids_of_a_batch_count_up_and_salts_differ(segment: Segment) -> None:
 def test_no_personal_data_stands_in_a_leaf(segment: Segment, tmp_path: Path) -> None:
     verdict = Verdict("answered", b'{"secret-output":1}')
     recorded = RECORDER.record(
-        Stamp(Place(segment, 0), 1), PRINCIPAL, b'"secret-key"', b'{"secret-input":1}', verdict, 0.0
+        Stamp(Place(segment, 0), 1), PRINCIPAL, b'"secret-key"', b'{"secret-input":1}', verdict, Took(0.0)
     )
     (entry,) = read_back(tmp_path, [recorded.framed])
     assert b"secret" not in entry.leaf

@@ -56,12 +56,17 @@ def test_a_decision_becomes_a_row() -> None:
         "novelty": 1.0,
         "details": '{"reasons":[]}',
         "seconds": 0.0125,
+        "call_size": None,
         "source_batch": None,
         "source_table": None,
         "source_item": None,
         "source_file": None,
         "source_row": None,
     }
+
+
+def test_a_decision_of_a_call_for_several_says_so() -> None:
+    assert row_of(make_entry(ID, body={**BODY, "call_size": 100}))["call_size"] == 100
 
 
 def test_a_decision_about_a_row_of_a_table_says_which() -> None:

@@ -14,13 +14,13 @@ import tiny
 from mainstay.catalog.register import register
 from mainstay.catalog.versions import version_path
 from mainstay.monitoring.findings import Cause, Finding
-from mainstay.monitoring.store import Memory, keep
+from mainstay.monitoring.store import Memory, keep, read_memory
 from mainstay.rollout import steering, store
 from mainstay.rollout.gates import CHECKERS, SETTLED_BY_THE_MOVE, run_checks
 from mainstay.rollout.gates_looking import Looking
 from mainstay.rollout.gates_types import CHECKS, STAGES
 from mainstay.rollout.types import Rollout, Verdict, instant
-from rollout.made import OTHER
+from rollout.made import OPS, OTHER
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -257,7 +257,7 @@ def test_somebody_else_has_to_approve_where_it_is_declared(stage: Stage) -> None
 
 
 def found_now(stage: Stage, *findings: Finding, ago: timedelta = timedelta()) -> None:
-    keep(stage.database, tiny.NAME, findings, Memory(at=datetime.now(UTC) - ago), seen=NOW)
+    keep(stage.database, tiny.NAME, findings, Memory(at=datetime.now(UTC) - ago, judged_until=NOW))
 
 
 def test_before_any_monitor_pass_nothing_is_known_and_nothing_needed(stage: Stage) -> None:
@@ -281,6 +281,25 @@ def test_a_finding_about_the_model_in_force_does_not_keep_its_successor_out(stag
     found_now(stage, msgspec.structs.replace(FINDING, code="quality_below", version=one, cause=cause))
     assert ask(stage, "no-critical-finding", stage.version()).verdict == "pass"
     assert ask(stage, "no-critical-finding", one).verdict == "fail"
+
+
+def test_what_is_found_of_a_version_that_decides_no_more_keeps_no_gate_shut(stage: Stage) -> None:
+    one = released(stage)
+    two = stage.version()
+    rollout = begun(stage, two, "canary")
+    broken = Cause(kind="data_broken", why="seen by the canary")
+    quality = msgspec.structs.replace(FINDING, code="quality_below", column="accuracy", version=two, cause=broken)
+    unit = msgspec.structs.replace(FINDING, code="unit_changed", column="input.a", version=two, cause=broken)
+    found_now(stage, quality)
+    assert ask(stage, "no-critical-finding", two).verdict == "fail"
+    steering.roll_back(stage.steering, tiny.NAME, reason="enough", principal=OPS)
+    assert stage.rollout(rollout.id).stage == "stopped_by_hand"
+    for version in (one, two, stage.version()):
+        assert ask(stage, "no-critical-finding", version).verdict == "pass"
+    memory = read_memory(stage.database, tiny.NAME)
+    assert memory is not None
+    keep(stage.database, tiny.NAME, [unit], memory, before=memory.at)
+    assert ask(stage, "no-critical-finding", one).verdict == "fail", "the data are broken for every version"
 
 
 def test_findings_of_long_ago_say_nothing(stage: Stage) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mainstay.decision.plan import Plan, ReleasePlan
-    from mainstay.decision.record import Stamp, Verdict
+    from mainstay.decision.record import Stamp, Took, Verdict
     from mainstay.decision.service import Service
     from mainstay.decision.types import Hold
 
@@ -46,9 +46,9 @@ class _Captor(DecisionRecorder):
         self._kept = kept
 
     def record(
-        self, stamp: Stamp, principal: bytes, key: bytes, given: bytes, verdict: Verdict, seconds: float
+        self, stamp: Stamp, principal: bytes, key: bytes, given: bytes, verdict: Verdict, took: Took
     ) -> Recorded:
-        del seconds  # nobody waited
+        del took  # nobody waited
         stamp.next()
         self._kept[int(principal)] = Settled(key, bytes(given), verdict, self._canary)
         return Recorded(b"", b"")

@@ -29,7 +29,7 @@ NOTHING = b"[]"
 SCHEDULE = "schedule"  # the principal of decisions that a release itself asks for; else it is the id of a key
 
 _COMMON = b'{"principal":"%b","key":%b,"input":%b,"output":%b,"confidence":%b,"novelty":%b,"details":%b'
-_BODY = _COMMON + b',"seconds":%.6f}'
+_BODY = _COMMON + b',"seconds":%.6f%b}'
 _BODY_FROM = _COMMON + b',"source":%b}'
 
 _SHADOW_BODY = b'{"output":%b,"confidence":%b,"novelty":%b,"seconds":%.6f,"details":%b}'
@@ -48,6 +48,13 @@ class Verdict(NamedTuple):
     recorded: bytes | None = None  # what is recorded of the output, where it holds something classified
     proposed: bytes | None = None  # the output a person is asked about, as it may be recorded
     answered_by: str = ""  # the rung of the ladder, where the outcome is fallback
+
+
+class Took(NamedTuple):
+    """How long a decision took, from the call to its verdict, and how many the call asked for: they share its time."""
+
+    seconds: float
+    call_size: int = 1
 
 
 class Recorded(NamedTuple):
@@ -112,16 +119,17 @@ class DecisionRecorder:
         )
 
     def record(
-        self, stamp: Stamp, principal: bytes, key: bytes, given: bytes, verdict: Verdict, seconds: float
+        self, stamp: Stamp, principal: bytes, key: bytes, given: bytes, verdict: Verdict, took: Took
     ) -> Recorded:
         """The record of one decision.
 
         `principal` is the id of the API key, `key` the business key as JSON, `given` the input as it may be recorded,
-        as JSON; `seconds` is the time from the call to the verdict.
+        as JSON.
         """
         decision_id, salt = stamp.next()
         codes, reasons, violations = told(verdict)
-        body = _BODY % (*_common(principal, key, given, verdict), seconds)
+        shared = b"" if took.call_size == 1 else b',"call_size":%d' % took.call_size
+        body = _BODY % (*_common(principal, key, given, verdict), took.seconds, shared)
         outcome = verdict.outcome.encode()
         promised = sha256(salt + body).hexdigest().encode()
         leaf = self._leaf % (decision_id, stamp.at, outcome, codes, principal, promised)

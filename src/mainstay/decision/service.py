@@ -13,7 +13,7 @@ from mainstay.decision.breaker import Breaker
 from mainstay.decision.guard import Trouble, contract_trouble, denial_of, guard, one_line, trouble_of
 from mainstay.decision.pace import Pace
 from mainstay.decision.plan import record_seconds
-from mainstay.decision.record import NULL, Stamp, Verdict, id_in_answer
+from mainstay.decision.record import NULL, Stamp, Took, Verdict, id_in_answer
 from mainstay.decision.routing import Router
 from mainstay.decision.types import MAX_CALLS, MAX_KEY_CHARACTERS, DecideManyRequest, DecideRequest, Reason
 from mainstay.errors import NOT_READ
@@ -56,10 +56,11 @@ class Overloaded(Exception):
 class Gate:
     """Opens when as many decisions as it was made for have been answered."""
 
-    __slots__ = ("opened", "remaining")
+    __slots__ = ("opened", "remaining", "size")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, remaining: int) -> None:
-        self.remaining = remaining
+    def __init__(self, loop: asyncio.AbstractEventLoop, size: int) -> None:
+        self.size = size
+        self.remaining = size
         self.opened: asyncio.Future[None] = loop.create_future()
 
     def arrive(self) -> None:
@@ -506,8 +507,8 @@ class Service:
         for item in items:
             assert item.verdict is not None
             item.state = _RECORDING
-            seconds = now - item.begun
-            recorded = item.plan.recorder.record(stamp, item.principal, item.key, item.given, item.verdict, seconds)
+            took = Took(now - item.begun, item.gate.size)
+            recorded = item.plan.recorder.record(stamp, item.principal, item.key, item.given, item.verdict, took)
             framed.append(recorded.framed)
             answers.append(recorded.answer)
             size += len(recorded.framed)

@@ -35,6 +35,7 @@ DECISION_BODY: Final = {
     "novelty": pl.Float64(),
     "details": pl.String(),
     "seconds": pl.Float64(),  # from the call to the verdict; null for rows of batches, and before it was recorded
+    "call_size": pl.Int64(),  # decisions that the same call asked for, where they were several
     # The row that was decided about in a batch, and where it stood; null for calls.
     "source_batch": pl.String(),
     "source_table": pl.String(),
@@ -122,6 +123,7 @@ class _DecisionBody(msgspec.Struct):
     novelty: float | None = None
     details: msgspec.Raw = msgspec.Raw(b"null")
     seconds: float | None = None
+    call_size: int | None = None
     source: _Source | None = None
 
 
@@ -197,6 +199,7 @@ class Rows:
                 body.novelty,
                 _text(body.details),
                 body.seconds,
+                body.call_size,
                 source.batch,
                 source.table,
                 source.item,

@@ -26,6 +26,7 @@ NOT_ITS_DOING: Final = (NOT_OURS - {"outside_authority"}) | {"feed_stopped", "st
 ERRORS: Final = frozenset(
     {"deadline_exceeded", "model_error", "model_crashed", "model_unavailable", "output_invalid", "overloaded"}
 )
+ALONE_SHARE: Final = 0.1  # of the decisions have to be calls of their own, for latency to be compared at all
 FEWEST_SAMPLED: Final = 50  # answers of the version in force, for bins of outputs and a bound of latency
 SLOW_SHARE: Final = 0.99
 MOST_KEYS: Final = 512
@@ -39,7 +40,7 @@ class Yardstick(Struct, frozen=True, kw_only=True):
     """What is measured by, settled on decisions of the version in force from before the trial began."""
 
     sampled: int = 0
-    slow_seconds: float | None = None  # what 99 % were faster than; None: not known, and latency is not counted
+    slow_seconds: float | None = None  # what 99 % were faster than; None: not known, and latency is not compared
     columns: tuple[Column, ...] = ()  # of the outputs, by their full names; none: not known, and none is counted
     segments: dict[str, tuple[str, ...]] = {}
 
@@ -63,8 +64,9 @@ def yardstick(sample: pl.DataFrame, watched: Watched) -> Yardstick:
     if answered.height < FEWEST_SAMPLED:
         return Yardstick(sampled=rows.height, segments=segments)
     said = parse(answered["output"], watched.outputs).rename(lambda name: OUTPUT + name)
-    timed = rows["seconds"].drop_nulls()
-    slow = timed.quantile(SLOW_SHARE, "higher") if len(timed) >= FEWEST_SAMPLED else None
+    timed = rows.filter(alone())["seconds"]
+    enough = len(timed) >= max(FEWEST_SAMPLED, ALONE_SHARE * rows.height)
+    slow = timed.quantile(SLOW_SHARE, "higher") if enough else None
     return Yardstick(
         sampled=rows.height,
         slow_seconds=slow,
@@ -77,6 +79,15 @@ def judged(decisions: pl.DataFrame) -> pl.DataFrame:
     """The rows that say something about the version that was asked: the call was right, and nothing was stopped."""
     first = pl.col("reasons").list.first().fill_null("")
     return decisions.filter(~first.is_in(sorted(NOT_ITS_DOING)))
+
+
+def alone() -> pl.Expr:
+    """Whether the time that a decision took is its own: it was timed, and nothing else was asked for in its call.
+
+    The decisions of one call share its time, and each version's part of them runs at once: the few that a canary is
+    given are done sooner, or wait for the many, whatever the versions are like. So they say nothing of either.
+    """
+    return pl.col("seconds").is_not_null() & pl.col("call_size").is_null()
 
 
 def with_segments(rows: pl.DataFrame, known: Yardstick, watched: Watched) -> pl.DataFrame:
@@ -103,11 +114,15 @@ def count_segments(rows: pl.DataFrame, known: Yardstick) -> dict[str, dict[bool,
     counted = rows.with_columns(*_flags(known))
     for field, values in known.segments.items():
         column = _SEGMENT + field
-        groups = counted.group_by(column, ARM).agg(pl.len(), pl.col("_error", "_fallback", "_review", "_slow").sum())
+        groups = counted.group_by(column, ARM).agg(
+            pl.len(), pl.col("_error", "_fallback", "_review", "_untimed", "_slow").sum()
+        )
         for code, arm, decisions, *hits in groups.iter_rows():
             if code < len(values):
-                errors, fallback, review, slow = hits
-                made = Arm(decisions=decisions, errors=errors, fallback=fallback, review=review, slow=slow)
+                errors, fallback, review, untimed, slow = hits
+                made = Arm(
+                    decisions=decisions, errors=errors, fallback=fallback, review=review, untimed=untimed, slow=slow
+                )
                 found.setdefault(f"{field}={values[code]}", {})[bool(arm)] = made
     return found
 
@@ -125,8 +140,8 @@ def loss_sums(rows: pl.DataFrame, known: Yardstick) -> tuple[dict[bool, Sums], d
 
 def _arm(rows: pl.DataFrame, known: Yardstick, watched: Watched, cost: Cost) -> Arm:
     counted = rows.select(*_flags(known)).sum().row(0)
-    errors, fallback, review, slow = (int(each or 0) for each in counted)
-    seconds = rows["seconds"].fill_null(0.0).to_numpy()
+    errors, fallback, review, untimed, slow = (int(each or 0) for each in counted)
+    seconds = rows.select(pl.when(alone()).then("seconds").otherwise(0.0)).to_series().to_numpy()
     waits = (rows["outcome"] == "review").to_numpy()
     spent = cost.per_decision + cost.per_second * seconds + cost.per_review * waits
     return Arm(
@@ -134,20 +149,26 @@ def _arm(rows: pl.DataFrame, known: Yardstick, watched: Watched, cost: Cost) -> 
         errors=errors,
         fallback=fallback,
         review=review,
+        untimed=untimed,
         slow=slow,
         outputs=_bins(rows.filter(pl.col("outcome") == "answered"), known, watched),
         cost=Sums(rows.height, float(spent.sum()), float(np.square(spent).sum())),
     )
 
 
+def failed() -> pl.Expr:
+    """Whether the model could not answer."""
+    return pl.col("reasons").list.eval(pl.element().is_in(sorted(ERRORS))).list.any().fill_null(value=False)
+
+
 def _flags(known: Yardstick) -> list[pl.Expr]:
-    error = pl.col("reasons").list.eval(pl.element().is_in(sorted(ERRORS))).list.any().fill_null(value=False)
     bound = float("inf") if known.slow_seconds is None else known.slow_seconds
     return [
-        error.cast(pl.Int64).alias("_error"),
+        failed().cast(pl.Int64).alias("_error"),
         (pl.col("outcome") == "fallback").cast(pl.Int64).alias("_fallback"),
         (pl.col("outcome") == "review").cast(pl.Int64).alias("_review"),
-        (pl.col("seconds").fill_null(0.0) > bound).cast(pl.Int64).alias("_slow"),
+        (~alone()).cast(pl.Int64).alias("_untimed"),
+        (alone() & (pl.col("seconds") > bound)).cast(pl.Int64).alias("_slow"),
     ]
 
 
@@ -240,8 +261,8 @@ def compare(shadows: pl.DataFrame, decisions: pl.DataFrame, watched: Watched) ->
     if not pairs.height:
         return Agreement()
     differ = (pairs["outcome"] != pairs["given"]).to_numpy()
-    outputs = _differ(parse(pairs["output"], watched.outputs), parse(pairs["said"], watched.outputs))
-    errors = pairs.select(_flags(Yardstick())[0])["_error"].sum()
+    outputs = differing(parse(pairs["output"], watched.outputs), parse(pairs["said"], watched.outputs))
+    errors = pairs.select(failed()).to_series().sum()
     return Agreement(
         compared=pairs.height,
         outcomes_differ=int(differ.sum()),
@@ -252,7 +273,8 @@ def compare(shadows: pl.DataFrame, decisions: pl.DataFrame, watched: Watched) ->
     )
 
 
-def _differ(one: pl.DataFrame, other: pl.DataFrame) -> np.ndarray[Any, np.dtype[np.bool_]]:
+def differing(one: pl.DataFrame, other: pl.DataFrame) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """(rows,) whether two outputs say something else, as `compare` has it."""
     plain = [name for name, kind in one.schema.items() if not kind.is_float()]
     found = np.zeros(one.height, dtype=np.bool_)
     for name in plain or one.columns:

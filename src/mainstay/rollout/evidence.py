@@ -109,8 +109,11 @@ class Folder:
         stage = self._declared.capability.rollout.canary
         steps = tuple(sorted({rollout.percent, *(each for each in stage.steps if each > rollout.percent)}))
         known = yardstick(self._sample(folded.reached), self._watched)
+        guards = stage.guards
+        if known.slow_seconds is None:  # there is nothing to compare by, and so nothing that could be shown
+            guards = msgspec.structs.replace(guards, latency=None)
         judge = judging.begin(
-            msgspec.structs.replace(stage, steps=steps),
+            msgspec.structs.replace(stage, steps=steps, guards=guards),
             quality=None if self._loss is None else self._loss.kind,
             losses=(0.0, 1.0) if self._loss is None else (self._loss.low, self._loss.high),
             output_fields=[column.name.partition(".")[2] for column in known.columns],

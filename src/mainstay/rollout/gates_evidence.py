@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from mainstay.ledger.index import Index
 from mainstay.ledger.log import Log
+from mainstay.monitoring.findings import concerns
 from mainstay.monitoring.promise import hold
 from mainstay.monitoring.store import read_findings, read_memory
 from mainstay.rollout.gates_types import Found
@@ -93,7 +94,10 @@ def _stale(passed: datetime) -> str:
 
 
 def _open(looking: Looking) -> list[Standing]:
-    return read_findings(looking.control, looking.capability, open_only=True)
+    """What is open of what decides now: a version that has left may still have some, until monitoring closes them."""
+    deciding = frozenset() if looking.release is None else looking.release.deciding
+    found = read_findings(looking.control, looking.capability, open_only=True)
+    return [each for each in found if concerns(each.finding, deciding)]
 
 
 def _concerns(standing: Standing, looking: Looking) -> bool:

@@ -163,7 +163,7 @@ def _sums(plan: Plan, name: str, arm: Arm) -> Sums:
         case "review":
             return counted(arm.decisions, arm.review)
         case "latency":
-            return counted(arm.decisions, arm.slow)
+            return counted(arm.decisions - arm.untimed, arm.slow)
         case "cost":
             return arm.cost
         case _:

@@ -37,7 +37,8 @@ class Arm(Struct, frozen=True, kw_only=True, omit_defaults=True):
     errors: int = 0  # that the model could not answer
     fallback: int = 0  # answered by the fallback ladder
     review: int = 0  # that wait for a person
-    slow: int = 0  # slower than what 99 % of those in force were faster than, before the canary began
+    untimed: int = 0  # whose time is not their own: several in one call, or rows of batches
+    slow: int = 0  # of the others, slower than what 99 % of those in force were faster than, before the canary began
     outputs: dict[str, tuple[int, ...]] = {}  # by output field: answered decisions per bin
     quality: Sums = Sums()  # of labels: of wrong answers, or of losses on the metric's own scale
     cost: Sums = Sums()
