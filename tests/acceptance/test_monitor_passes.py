@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import polars as pl
 import pytest
 
 import tiny
@@ -15,7 +17,7 @@ from mainstay.monitoring.report_lines import lines_of, summary
 from mainstay.monitoring.report_page import page_of
 from mainstay.monitoring.store import read_findings, read_memory
 from mainstay.state.database import open_database
-from monitoring.worlds import BEGIN, World
+from monitoring.worlds import BEGIN, CONTRACT, MONITORING, REGIONS, World
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -127,6 +129,60 @@ def test_calls_that_break_the_contract_are_broken_data(watched: Watched) -> None
     assert "contract_violations" in {each.finding.code for each in told}
 
 
+def test_a_version_that_leaves_takes_its_findings_with_it(watched: Watched) -> None:
+    watched.live(5, 7, shift=1.2)
+    before = watched.open()
+    assert before
+    tiny.release(watched.world.workspace, title="Another", contract=CONTRACT, monitoring={**MONITORING, **DAILY})
+    passed = watched.monitor.go(BEGIN + 7 * DAY)
+    assert passed.windows == 0
+    assert {each.id for each in passed.resolved} == {each.id for each in before}
+    assert {each.closed for each in passed.resolved} == {f"version {watched.world.version[:19]} decides no more"}
+    assert watched.open() == []
+    page = gather(watched.world.workspace, watched.world.lake, watched.database, tiny.NAME)
+    assert "closed, since version" in "\n".join(lines_of(page))
+    assert "closed, since version" in page_of(page)
+
+
+def test_what_is_broken_in_the_data_outlives_the_version_until_another_has_looked(watched: Watched) -> None:
+    watched.live(5, 6, rows=2_000, scale=10.0)
+    another = tiny.release(
+        watched.world.workspace, title="Another", contract=CONTRACT, monitoring={**MONITORING, **DAILY}
+    )
+    watched.monitor.go(BEGIN + 6 * DAY)
+    still = watched.open()
+    assert {each.finding.column for each in still if each.finding.segment is None} == {"input.a"}
+    assert {each.finding.code for each in still} == {"unit_changed"}
+    watched.live(6, 9, version=another)
+    assert watched.open() == [], "the version in force is asked about rows like those it began with"
+
+
+def test_a_release_is_near_what_changed_in_the_time_of_the_data(tmp_path: Path) -> None:
+    contract = copy.deepcopy(CONTRACT)
+    contract["schema"][0]["properties"].append({"name": "when", "logicalType": "timestamp"})
+    declared = {**MONITORING, **DAILY, "time": "when", "metrics": [], "business": []}
+    world = World(tmp_path / "w", contract=contract, monitoring=declared)
+    watched = Watched(world)
+    other = tiny.release(world.workspace, title="Another", contract=contract, monitoring=declared)
+    for day in range(12):
+        year_before = (BEGIN - 365 * DAY + day * DAY).isoformat()
+        a, b = world.random.normal(0, 1, (2, 700))
+        frame = pl.DataFrame({"a": a, "b": b, "region": "north", "when": year_before})
+        inputs = frame.select(pl.struct(pl.all()).struct.json_encode()).to_series()
+        wrong = pl.Series(['{"probability":0.9,"yes":true}'] * 700) if day >= 7 else None
+        columns: dict[str, Any] = {"input": inputs, **({} if wrong is None else {"output": wrong})}
+        world.decide(700, BEGIN, 0.1, version=other if day >= 6 else world.version, **columns)
+    watched.monitor.go(BEGIN + DAY)
+    found = gather(world.workspace, world.lake, watched.database, tiny.NAME)
+    times = {each.subject: each.at for each in found.changes if each.what == "release"}
+    assert times == {"release 1": BEGIN - 365 * DAY, "release 2": BEGIN - 359 * DAY}
+    moved = [each for each in watched.open() if each.finding.column == "output.probability"]
+    assert moved
+    assert "release 2" in {each.subject for one in moved for each in one.finding.cause.changes}
+    assert {each.finding.cause.kind for each in moved} == {"model_wrong"}
+    watched.database.close()
+
+
 def test_quality_that_falls_while_inputs_stay_is_the_models_fault(watched: Watched) -> None:
     watched.live(5, 6)
     for day in range(6, 11):
@@ -196,6 +252,18 @@ def test_quality_is_estimated_before_labels_are_there_and_held_against_them_when
     assert "they hold" in said
     assert "no concept shift" in page
     assert "estimated" in page
+    within = report.labels.segments[0]
+    assert (within.metric, sum(each.n for each in within.segments)) == ("accuracy", within.whole.n)
+    assert {each.segment for each in within.segments} == {("region", region) for region in REGIONS}
+    assert {each.compared for each in within.segments} == {3}
+    apart = [each.segment for each in within.segments if within.stands_out(each)]
+    assert ("region", "west") in apart  # whose inputs are farthest from where the model is unsure
+    numbers = {each.name: each for each in report.business}
+    assert [(each.of_outcomes, each.points[-1].rows) for each in numbers.values()] == [(False, 700), (True, 700)]
+    for word in ("region=west 0.", "unlike the whole", "right 0.", "sure 0.", "of decisions have a label after"):
+        assert word in said
+    for word in ("Accuracy by segment", "What the business cares for"):
+        assert word in page
     world.report(decided, timedelta(hours=6))
     for day in range(13, 15):
         world.decide(700, BEGIN + day * DAY, shift=2)

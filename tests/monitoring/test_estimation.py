@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from typing import NamedTuple
+import math
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -340,6 +341,46 @@ def test_parts_are_found_by_numbers_texts_and_what_is_missing() -> None:
     assert (again.leaf_of(inputs) == leaves).all()
     # Texts and columns never seen go somewhere.
     assert len(partition.leaf_of(pl.DataFrame({"text": ["new", None]}))) == 2
+
+
+def walked(partition: Partition, row: dict[str, Any]) -> int:
+    """The leaf of a row, split by split."""
+    number = 0
+    while number >= 0:
+        split, value = partition.splits[number], row.get(partition.splits[number].column)
+        if split.of_texts:
+            goes_left = (value in split.texts) != split.missing_left
+        elif value is None or not math.isfinite(value):
+            goes_left = split.missing_left
+        else:
+            goes_left = value <= (math.inf if split.at_most is None else split.at_most)
+        number = split.left if goes_left else split.right
+    return -1 - number
+
+
+def test_leaves_are_those_of_a_walk_split_by_split_however_the_columns_are_stored() -> None:
+    rng = np.random.default_rng(10)
+    n = 70_000  # more than are looked up at once
+    whole, number = rng.integers(-3, 90, n), np.where(rng.random(n) < 0.1, np.nan, rng.standard_normal(n))
+    gaps = pl.Series(rng.integers(0, 20, n)).set(pl.Series(rng.random(n) < 0.2), None)
+    text = rng.choice(np.array(["a", "b", "c"]), n)
+    means = 2.0 * (whole > 40) + 3.0 * (number > 0.3) + gaps.fill_null(30).to_numpy() / 10 + 4.0 * (text == "b")
+    inputs = pl.DataFrame({"whole": whole, "number": number, "gaps": gaps, "text": text})
+    partition = grow(inputs, means + 0.1 * rng.standard_normal(n))
+    asked = {split.column for split in partition.splits}
+    assert asked == {"whole", "number", "gaps", "text"}
+    strange = pl.DataFrame(
+        {"whole": [1, 80], "number": [math.inf, -math.inf], "gaps": [None, 3], "text": [None, "new"]},
+        schema=inputs.schema,
+    )
+    for frame in (inputs.head(300), pl.concat([inputs.tail(300), strange], rechunk=False), strange.drop("text")):
+        expected = [walked(partition, row) for row in frame.iter_rows(named=True)]
+        assert partition.leaf_of(frame).tolist() == expected
+        narrow = frame.with_columns(pl.col("whole").cast(pl.Int8), pl.col("gaps").cast(pl.Float32))
+        assert partition.leaf_of(narrow).tolist() == expected
+    assert (partition.leaf_of(inputs)[-300:] == partition.leaf_of(inputs.tail(300))).all()
+    rows = partition.read(inputs)
+    assert (rows.leaf_of(slice(66_000, 66_100)) == partition.leaf_of(inputs)[66_000:66_100]).all()
 
 
 def test_on_the_census_stream_errors_are_within_what_was_promised() -> None:

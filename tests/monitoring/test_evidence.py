@@ -7,6 +7,8 @@ import polars as pl
 import pytest
 
 import tiny
+from mainstay.lake.conditions import Within
+from mainstay.lake.decision_rows import DECISIONS
 from mainstay.monitoring.evidence import Evidence, parse
 from monitoring.worlds import BEGIN, World
 
@@ -37,6 +39,16 @@ def test_what_the_exporter_has_not_finished_is_not_read(world: World) -> None:
     evidence = Evidence(world.lake, tiny.NAME)
     evidence.until = 50
     assert max(each.decisions["sequence"].max() for each in evidence.batches(0)) == 49  # type: ignore[type-var]
+
+
+def test_rows_that_are_erased_while_a_pass_reads_are_passed_over(world: World) -> None:
+    begin = world.decide(40, BEGIN + timedelta(days=5))["sequence"].to_list()[0]
+    evidence = Evidence(world.lake, tiny.NAME)
+    table = world.lake.find(DECISIONS + tiny.NAME)
+    assert table is not None
+    table.erase(Within("sequence", begin + 10, begin + 20))  # the files that were there are gone
+    (batch,) = evidence.batches(begin)
+    assert batch.decisions["sequence"].to_list() == [*range(begin, begin + 10), *range(begin + 20, begin + 40)]
 
 
 def test_the_decisions_of_outcomes_are_found_by_id_and_by_key(world: World) -> None:

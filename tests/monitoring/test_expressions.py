@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mainstay.capability.keeping import BusinessMetric
 from mainstay.errors import Misuse
-from mainstay.monitoring.business import evaluate, measure_business
+from mainstay.monitoring.business import evaluate
 from mainstay.monitoring.expressions import compile_expression
 
 
@@ -130,20 +129,5 @@ def test_arithmetic_is_that_of_another_implementation(expression: str) -> None:
     assert found == expected or (expected is not None and found == pytest.approx(expected) and math.isfinite(expected))
 
 
-def test_a_business_metric_is_a_mean_with_what_was_left_out() -> None:
-    rows = [({"amount": float(i)}, {"approve": i % 2 == 0}, {"repaid": i % 4 == 0}) for i in range(100)]
-    metric = BusinessMetric(
-        name="profit", unit="EUR", expression="if(output.approve, if(outcome.repaid, .1, -1) * input.amount, 0)"
-    )
-    frame = joined(*rows, ({}, {}, None), ({"amount": 5}, {"approve": True}, None))
-    found = measure_business(metric, frame)
-    expected = [0.0 if i % 2 else i * (0.1 if i % 4 == 0 else -1) for i in range(100)]
-    assert (found.n, found.left_out, found.unit) == (100, 2, "EUR")
-    assert found.estimate is not None
-    assert found.estimate.value == pytest.approx(sum(expected) / 100)
-    assert found.estimate.low < found.estimate.value < found.estimate.high
-
-
 def test_a_constant_has_a_value_for_every_decision() -> None:
     assert evaluate(compile_expression("2"), joined(({}, {}, {}), ({}, {}, {}))).to_list() == [2.0, 2.0]
-    assert measure_business(BusinessMetric(name="none", expression="1 / 0"), joined(({}, {}, {}))).estimate is None

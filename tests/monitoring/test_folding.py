@@ -63,9 +63,9 @@ def test_windows_hold_what_the_decisions_hold(world: World) -> None:
     assert rows_of(frame, SERVICE)["rows"].sum() == 1_000
     assert rows_of(frame, SERVICE).height == 24
     sure = business_value(rows_of(frame, BUSINESS, "sure"))
-    assert sure[1] == 1_000
-    assert sure[0] is not None
-    assert sure[0].value == pytest.approx(float((decided["p"] > 0.9).mean()))  # type: ignore[arg-type]  # a share
+    assert (sure.n, sure.left_out) == (1_000, 0)
+    assert sure.estimate is not None
+    assert sure.estimate.value == pytest.approx(float((decided["p"] > 0.9).mean()))  # type: ignore[arg-type]  # a share
 
 
 def test_a_step_that_is_made_again_counts_nothing_twice(world: World) -> None:

@@ -17,7 +17,6 @@ from mainstay.monitoring.histograms import (
     Moments,
     Tally,
     count,
-    count_batches,
     count_parquet,
     merge,
     stack,
@@ -151,7 +150,6 @@ def test_files_of_any_length_are_counted_some_rows_at_a_time(tmp_path: Path) -> 
     frame.write_parquet(tmp_path / "one.parquet", row_group_size=9_000)
     whole = count(frame, columns)
     assert all(near(found, whole[name]) for name, found in count_parquet(tmp_path / "one.parquet", columns).items())
-    assert all(near(found, whole[name]) for name, found in count_batches(frame.lazy(), columns).items())
     twice = count_parquet([tmp_path / "one.parquet"] * 2, columns)
     assert all(near(twice[name], found + found) for name, found in whole.items())
 

@@ -5,9 +5,10 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import numpy as np
 import pytest
+from scipy.stats import betabinom, binom, false_discovery_control
 
 from mainstay.errors import Misuse
-from mainstay.monitoring.maturity import Cohort, MaturityCurve, cohort_of, judge_cohorts, learn_curve
+from mainstay.monitoring.maturity import Cohort, MaturityCurve, judge_cohorts, learn_curve
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 DAY = 86_400.0
@@ -67,7 +68,8 @@ def cohorts_of(
         ages = (30 - day - rng.random(n)) * DAY
         shares = np.clip(curve.shares_at(ages) * (1 + spread * rng.standard_normal()), 0, 1)
         labelled = rng.random(n) < shares * (0.5 if day == broken else 1.0)
-        found.append(cohort_of(START + timedelta(days=day), labelled, ages, curve))
+        start, expected = START + timedelta(days=day), float(curve.shares_at(ages).mean())
+        found.append(Cohort(start=start, decisions=n, labels=int(labelled.sum()), expected_share=expected))
     return found
 
 
@@ -117,7 +119,7 @@ def test_declared_days_say_when_a_cohort_is_mature() -> None:
 
 def test_a_cohort_without_decisions_says_nothing() -> None:
     curve = curve_of()
-    empty = cohort_of(START, np.empty(0, dtype=np.bool_), np.empty(0), curve)
+    empty = Cohort(start=START, decisions=0, labels=0, expected_share=0.0)
     (verdict,) = judge_cohorts([empty], curve)
     assert (verdict.mature, verdict.missing, verdict.p) == (False, False, 1.0)
     assert judge_cohorts([], curve) == []
@@ -128,3 +130,21 @@ def test_too_few_labels_make_no_curve() -> None:
         learn_curve(np.array([1.0, np.nan]), np.array([2.0, 2.0]))
     with pytest.raises(Misuse, match="at least 0 seconds"):
         learn_curve(np.full(40, -1.0), np.full(40, 2.0))
+
+
+@pytest.mark.parametrize(("labels", "decisions"), [(0, 40), (174, 200), (880, 1_000), (89_900, 100_000)])
+def test_the_chance_of_so_few_labels_is_that_of_other_tables(labels: int, decisions: int) -> None:
+    share, curve = 0.9, curve_of()
+    this = Cohort(start=START, decisions=decisions, labels=labels, expected_share=share)
+    alike = [Cohort(start=START, decisions=200, labels=180, expected_share=share)] * 9
+    verdicts = judge_cohorts([this, *alike], curve)
+    assert verdicts[0].p == pytest.approx(binom.cdf(labels, decisions, share), abs=1e-12)
+    adjusted = false_discovery_control([each.p for each in verdicts])
+    assert [each.missing for each in verdicts] == [bool(each <= 0.01) for each in adjusted]
+
+    unlike = [Cohort(start=START, decisions=200, labels=180 + each, expected_share=share) for each in range(-16, 17, 4)]
+    strength = 200 * share * (1 - share) / np.median([each * each for each in range(-16, 17, 4)]) * 0.455
+    p = judge_cohorts([this, *unlike], curve)[0].p
+    correlation = (1 / strength - 1) / 199
+    held = betabinom.cdf(labels, decisions, share * (1 / correlation - 1), (1 - share) * (1 / correlation - 1))
+    assert p == pytest.approx(held, rel=0.02, abs=1e-12)

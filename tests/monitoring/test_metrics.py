@@ -14,7 +14,7 @@ from sklearn import metrics as sk
 from mainstay.capability.keeping import Metric
 from mainstay.errors import Misuse
 from mainstay.monitoring.intervals import Estimate, in_unit, mean, mean_of_shares, wilson
-from mainstay.monitoring.metrics import KINDS, Kind, Measured, breaks, measure, measure_segments
+from mainstay.monitoring.metrics import KINDS, Kind, Measured, measure
 
 Frame = pl.DataFrame
 
@@ -194,7 +194,7 @@ def test_values_that_are_all_alike_are_not_taken_for_certain() -> None:
     assert in_unit(1.0, 0.1) == Estimate(1.0, 0.0, 1.0)
 
 
-# --- segments, kinds, bounds ---------------------------------------------------------------------------------------
+# --- kinds, and what counts ---------------------------------------------------------------------------------------
 
 
 def test_a_metric_without_meaning_for_the_labels_is_refused_with_those_that_have_one() -> None:
@@ -208,34 +208,3 @@ def test_rows_without_a_truth_or_a_prediction_do_not_count() -> None:
     assert measure(Metric(name="accuracy"), "binary", frame).n == 2
     assert measure(Metric(name="brier"), "binary", frame).n == 2
     assert measure(Metric(name="accuracy"), "binary", frame.clear()) == Measured(metric="accuracy", estimate=None, n=0)
-
-
-def test_segments_hold_together_with_the_declared_level() -> None:
-    """Of 20 segments that are all alike, in 95 % of the runs no interval leaves out the truth."""
-    rng = np.random.default_rng(4)
-    whole = []
-    for _ in range(40):
-        truth = rng.random(4_000) < 0.5
-        said = np.where(rng.random(4_000) < 0.8, truth, ~truth)
-        found = measure_segments(
-            Metric(name="accuracy"),
-            "binary",
-            labelled(truth, said, place=rng.integers(0, 20, 4_000).astype(str)),
-            ["place"],
-        )
-        assert {one.compared for one in found} == {20}
-        whole.append(all(one.estimate and one.estimate.low <= 0.8 <= one.estimate.high for one in found))
-    assert np.mean(whole) >= 0.85
-
-
-def test_small_segments_are_left_out_and_the_largest_comes_first() -> None:
-    truth = [True] * 300
-    place = ["b"] * 200 + ["a"] * 70 + ["c"] * 30
-    found = measure_segments(Metric(name="accuracy"), "binary", labelled(truth, truth, place=place), ["place"])
-    assert [(one.segment, one.n) for one in found] == [(("place", "b"), 200), (("place", "a"), 70)]
-
-
-def test_a_bound_is_broken_by_the_whole_interval() -> None:
-    assert breaks(Metric(name="accuracy", at_least=0.9), Estimate(0.85, 0.8, 0.89))
-    assert not breaks(Metric(name="accuracy", at_least=0.9), Estimate(0.85, 0.8, 0.91))
-    assert breaks(Metric(name="mae", at_most=2.0), Estimate(3.0, 2.1, 4.0))

@@ -8,7 +8,7 @@ from mainstay.errors import Damaged, Misuse
 from mainstay.monitoring.binning import Values, p_value_column
 from mainstay.monitoring.drift import Sample, compare
 from mainstay.monitoring.histograms import count, stack
-from mainstay.monitoring.reference_counts import count_reference, decode_reference, p_value_sample
+from mainstay.monitoring.reference_counts import count_blocks, count_reference, decode_reference, p_value_sample
 
 
 def rows(n: int = 2_400) -> pl.DataFrame:
@@ -38,6 +38,16 @@ def test_rows_that_named_values_do_not_count_for_them() -> None:
     assert column.bins.chosen_from_even_rows
     assert reference.sample("id").rows == 1_200
     assert reference.sample("c").rows == 2_400
+
+
+def test_groups_of_a_reference_add_up_to_its_blocks() -> None:
+    frame = rows()
+    columns = count_reference(frame).columns
+    whole, parts = count_blocks(frame, columns, 12, [(np.arange(frame.height) % 3, 3)])
+    assert (len(whole), len(parts)) == (12, 36)
+    for name in frame.columns:
+        counted = stack([block[name] for block in parts]).reshape(3, 12, -1)
+        assert np.array_equal(counted.sum(0), stack([block[name] for block in whole]))
 
 
 def test_a_reference_is_stored_and_read_again() -> None:

@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from mainstay.errors import Misuse
-from mainstay.monitoring.selective import Cell, SelectiveMean, correct_counts, correct_mean
+from mainstay.monitoring.selective import Cell, SelectiveMean, correct_counts
 
 
 def draw(rng: np.random.Generator, n: int, *, reviewed: float = 0.9) -> tuple[pl.DataFrame, pl.Series, float]:
@@ -20,9 +20,19 @@ def draw(rng: np.random.Generator, n: int, *, reviewed: float = 0.9) -> tuple[pl
     return frame, values, float(right.mean())
 
 
+def cells_of(frame: pl.DataFrame, values: pl.Series) -> list[Cell]:
+    """The cells of rows, by their outcome and twentieths of the score."""
+    score = (pl.col("score") * 20).floor() / 20
+    rows = frame.with_columns(score, values.cast(pl.Float64).alias("value"))
+    groups = rows.group_by("outcome", "score").agg(
+        pl.len().alias("decisions"), pl.col("value").count().alias("labels"), pl.col("value").sum().alias("yes")
+    )
+    return [Cell(o, s, n, labels, round(yes)) for o, s, n, labels, yes in groups.sort("outcome", "score").iter_rows()]
+
+
 def corrected(seed: int, n: int = 2_000, **options: float) -> tuple[SelectiveMean, float]:
     frame, values, truth = draw(np.random.default_rng(seed), n, **options)
-    return correct_mean(frame, values), truth
+    return correct_counts(cells_of(frame, values)), truth
 
 
 def test_the_correction_holds_its_level_where_the_naive_value_does_not() -> None:
@@ -33,6 +43,7 @@ def test_the_correction_holds_its_level_where_the_naive_value_does_not() -> None
         assert found.naive is not None
         naive.append(found.naive.low <= truth <= found.naive.high)
         assert found.identified
+        assert found.decisions == 2_000
         assert found.value == found.least == found.most
     assert 0.9 <= np.mean(held) <= 0.99
     assert np.mean(naive) < 0.3
@@ -50,80 +61,21 @@ def test_a_kind_of_decision_without_any_label_leaves_an_interval_that_holds_the_
 
 
 def test_bounds_cannot_be_missed_even_where_the_unlabelled_are_all_wrong() -> None:
-    score = np.linspace(0, 1, 1_000)
-    frame = pl.DataFrame({"outcome": ["answered"] * 500 + ["refused"] * 500, "score": score})
-    values = pl.Series([True] * 500 + [None] * 500, dtype=pl.Boolean)
-    found = correct_mean(frame, values)
+    found = correct_counts([Cell("answered", 0.25, 500, 500, 500), Cell("refused", 0.75, 500, 0, 0)])
     assert found.least <= 0.5
     assert found.low <= 0.5
     assert found.most == pytest.approx(1.0)
     assert found.naive is not None
     assert found.naive.value == 1.0
-
-
-def test_labels_of_another_making_are_not_used() -> None:
-    frame = pl.DataFrame({"outcome": ["answered"] * 100 + ["review"] * 100, "score": [0.5] * 200})
-    values = pl.Series([1.0] * 100 + [0.0] * 100)
-    plain = correct_mean(frame, values)
-    assert plain.value == pytest.approx(0.5)
-    apart = correct_mean(frame, values, made_otherwise=["review"])
-    assert (apart.least, apart.most) == pytest.approx((0.5, 1.0))
-    assert apart.labels == 100
-    assert [(one.outcome, one.labels, one.mean) for one in apart.strata] == [
-        ("answered", 100, 1.0),
-        ("review", 0, None),
+    assert [(one.outcome, one.labels, one.mean) for one in found.strata] == [
+        ("answered", 500, 1.0),
+        ("refused", 0, None),
     ]
 
 
 def test_with_a_label_for_every_decision_nothing_is_corrected() -> None:
-    frame = pl.DataFrame({"outcome": ["answered"] * 4, "score": [0.1, None, 0.3, 0.4]})
-    found = correct_mean(frame, pl.Series([1.0, 0.0, 5.0, 2.0]), highest=10.0)
-    assert (found.value, found.low, found.high) == pytest.approx((2.0, 2.0, 2.0))
-
-
-def test_values_beyond_their_bounds_are_refused() -> None:
-    frame = pl.DataFrame({"outcome": ["answered"], "score": [0.1]})
-    with pytest.raises(Misuse, match=r"expected values from 0.0 to 1.0, found 2.0 to 2.0"):
-        correct_mean(frame, pl.Series([2.0]))
-    with pytest.raises(Misuse, match="expected one value a decision"):
-        correct_mean(frame, pl.Series([1.0, 2.0]))
-
-
-# --- of counts --------------------------------------------------------------------------------------------------------
-
-
-def cells_of(frame: pl.DataFrame, values: pl.Series) -> list[Cell]:
-    """The cells of rows whose scores are a few."""
-    rows = frame.with_columns(values.cast(pl.Float64).alias("value"))
-    groups = rows.group_by("outcome", "score").agg(
-        pl.len().alias("decisions"), pl.col("value").count().alias("labels"), pl.col("value").sum().alias("yes")
-    )
-    return [Cell(o, s, n, labels, round(yes)) for o, s, n, labels, yes in groups.sort("outcome", "score").iter_rows()]
-
-
-def test_a_share_of_counts_holds_its_level_as_that_of_rows_does() -> None:
-    held, naive = [], []
-    for seed in range(120):
-        frame, values, truth = draw(np.random.default_rng(seed), 2_000)
-        binned = frame.with_columns((pl.col("score") * 20).floor() / 20)
-        found = correct_counts(cells_of(binned, values))
-        assert found.identified
-        assert found.decisions == 2_000
-        held.append(found.low <= truth <= found.high)
-        assert found.naive is not None
-        naive.append(found.naive.low <= truth <= found.naive.high)
-    assert 0.9 <= np.mean(held) <= 0.99
-    assert np.mean(naive) < 0.3
-
-
-def test_an_ending_without_any_label_leaves_the_same_bounds_in_counts() -> None:
-    frame, values, _ = draw(np.random.default_rng(0), 2_000, reviewed=0.0)
-    binned = frame.with_columns((pl.col("score") * 20).floor() / 20)
-    of_rows, of_counts = correct_mean(binned, values), correct_counts(cells_of(binned, values))
-    assert (of_counts.identified, of_counts.value) == (False, None)
-    assert of_counts.unknown_share == of_rows.unknown_share
-    assert of_counts.least == pytest.approx(of_rows.least, abs=0.03)
-    assert of_counts.most == pytest.approx(of_rows.most, abs=0.03)
+    found = correct_counts([Cell("answered", 0.1, 3, 3, 2), Cell("answered", None, 1, 1, 0)])
+    assert (found.value, found.low, found.high) == pytest.approx((0.5, 0.5, 0.5))
 
 
 def test_cells_that_cannot_be_are_refused() -> None:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mainstay.cli.init import create_workspace
-from mainstay.monitoring.findings import Cause, Finding, Interval
-from mainstay.monitoring.store import Memory, keep, read_findings, read_memory
+from mainstay.monitoring.findings import Cause, Finding, Interval, concerns
+from mainstay.monitoring.store import Memory, close, keep, read_findings, read_memory
 from mainstay.state.database import open_database
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def kept(database: Database, name: str, day: int, *found: Finding, **options: An
     before = read_memory(database, name)
     memory = Memory(at=BEGIN + (day + 1) * DAY, judged_until=BEGIN + (day + 1) * DAY)
     at = None if before is None else before.at
-    return keep(database, name, found, memory, **{"before": at, "seen": BEGIN + (day + 1) * DAY, **options})
+    return keep(database, name, found, memory, **{"before": at, **options})
 
 
 def test_a_finding_is_told_once_goes_on_and_is_over_and_when_it_comes_again_it_is_another(database: Database) -> None:
@@ -75,6 +75,37 @@ def test_what_a_pass_did_not_look_at_stays(database: Database) -> None:
     told = kept(database, "d", 1, looked_at=lambda each: each.column == "input.y")
     assert [each.finding.column for each in told.resolved] == ["input.y"]
     assert [each.finding.column for each in read_findings(database, "d", open_only=True)] == ["input.x"]
+
+
+def gone(each: Finding) -> str:
+    """As a pass says it while version `w` decides."""
+    return "" if concerns(each, {"w"}) else "version v decides no more"
+
+
+def test_what_is_found_of_a_version_that_has_left_is_closed_with_the_reason(database: Database) -> None:
+    data = Cause(kind="data_broken", why="for a test")
+    of_version, of_data = finding(capability="g"), finding(capability="g", code="unit_changed", cause=data)
+    of_all = finding(capability="g", code="business_missed", column="costs", version=None)
+    kept(database, "g", 0, of_version, of_data, of_all)
+    closed = close(database, "g", gone, BEGIN + 2 * DAY)
+    assert [each.finding.code for each in closed] == ["input_drift"]
+    assert (closed[0].resolved, closed[0].closed) == (BEGIN + 2 * DAY, "version v decides no more")
+    still = {each.finding.code for each in read_findings(database, "g", open_only=True)}
+    assert still == {"unit_changed", "business_missed"}
+    assert close(database, "g", gone, BEGIN + 3 * DAY) == (), "each is closed once"
+
+
+def test_what_a_late_window_shows_of_a_version_that_has_left_is_told_once_and_bars_nothing(database: Database) -> None:
+    first = kept(database, "h", 0, finding(0, capability="h"), left=gone)
+    assert [(each.is_open, each.closed) for each in first.opened] == [(False, "version v decides no more")]
+    again = kept(database, "h", 1, finding(1, capability="h"), left=gone)
+    assert again.opened == again.resolved == ()
+    (standing,) = read_findings(database, "h")
+    assert (standing.passes, standing.last_seen, standing.resolved) == (2, BEGIN + 2 * DAY, BEGIN + 2 * DAY)
+    back = kept(database, "h", 2, finding(2, capability="h"))
+    assert [each.is_open for each in back.opened] == [True], "the version decides again: it is another finding"
+    leaving = kept(database, "h", 3, finding(3, capability="h"), left=gone)
+    assert [each.id for each in leaving.resolved] == [back.opened[0].id]
 
 
 def test_of_two_passes_that_began_at_the_same_time_one_is_kept(database: Database) -> None:

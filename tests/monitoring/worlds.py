@@ -62,7 +62,7 @@ class World:
                 for n, (a, b, *yes) in enumerate(rows)
             ]
             (folder / "r.jsonl").write_text("\n".join(map(json.dumps, inputs)))
-        self.version = tiny.release(self.workspace, contract=CONTRACT, monitoring=monitoring, **changes)
+        self.version = tiny.release(self.workspace, monitoring=monitoring, **{"contract": CONTRACT, **changes})
         self.lake = open_lake(self.workspace)
         self.random = np.random.default_rng(seed)
         self.sequence = 0

@@ -72,7 +72,7 @@ class Sample:
         return int(self.counts.sum())
 
 
-class Comparison(Struct, frozen=True, kw_only=True):
+class Comparison(Struct, frozen=True, kw_only=True, gc=False):
     """A window beside a reference. What needs rows is None where there are too few of them."""
 
     column: str
@@ -122,9 +122,10 @@ def compare(
     Raises Misuse when the samples are not of the column's bins.
     """
     _check(column, (reference, window, *past))
-    plain = Comparison(column=column.name, rows=window.rows, reference_rows=reference.rows)
-    if window.rows < max(min_rows, FEWEST_ROWS) or reference.rows < FEWEST_ROWS:
-        return plain
+    rows, reference_rows = window.rows, reference.rows
+    if rows < max(min_rows, FEWEST_ROWS) or reference_rows < FEWEST_ROWS:
+        return Comparison(column=column.name, rows=rows, reference_rows=reference_rows)
+    total, reference_total = window.total, reference.total
     counts = _Counts(reference.counts, window.counts, _of_past(window, past))
     shape = _look(counts, ordered=column.ordered)
     p_shape = max([tests.shape_independent(shape.two), *(tests.shape_dependent(shape.two, n) for n in shape.excesses)])
@@ -136,17 +137,17 @@ def compare(
     widest = shape.widest()
     return Comparison(
         column=column.name,
-        rows=window.rows,
-        reference_rows=reference.rows,
+        rows=rows,
+        reference_rows=reference_rows,
         p_value=_together(p_shape, p_shift, p_rare),
         p_shape=p_shape,
         p_shift=p_shift,
         p_rare=p_rare,
-        distance=distance(reference.total, window.total, widest.spread, ordered=column.ordered),
+        distance=distance(reference_total, total, widest.spread, ordered=column.ordered),
         shift=shift,
         design_effect=widest.design_effect,
         noise_from=widest.noise_from,
-        bins=contributions(reference.total, window.total, column.bins.labels()),
+        bins=contributions(reference_total, total, column.bins.labels()),
     )
 
 
@@ -218,11 +219,10 @@ class _Look:
 def _look(counts: _Counts, *, ordered: bool) -> _Look:
     reference, window = counts.reference.sum(0), counts.window.sum(0)
     groups = tests.groups_of(reference, window, ordered=ordered)
-    two = tests.two_of(tests.gather(reference, groups), tests.gather(window, groups))
+    gathering = tests.gathering(groups)
+    two = tests.two_of(reference @ gathering, window @ gathering)
     sources = _noises(counts)
-    gathered = [
-        tuple(Noise(tests.gather(each.parts, groups), each.freedom) for each in source) for source in sources.values()
-    ]
+    gathered = [tuple(Noise(each.parts @ gathering, each.freedom) for each in source) for source in sources.values()]
     excesses = [tests.excess(two, source) for source in gathered]
     return _Look(two, gathered, list(sources.values()), excesses, list(sources), len(groups))
 

@@ -17,7 +17,7 @@ import numpy as np
 from msgspec import Struct
 from scipy.special import ndtr
 
-from mainstay.monitoring.drift_tests import gather
+from mainstay.monitoring.drift_tests import gathering
 from mainstay.monitoring.intervals import LEVEL, Estimate, t_value
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
     Floats: TypeAlias = NDArray[np.float64]
     Whole: TypeAlias = NDArray[np.int64]
-    Places: TypeAlias = NDArray[np.intp]
 
 COARSE: Final = (8, 4, 2)  # groups of bins in order
 MOST_CONTRIBUTIONS: Final = 5
@@ -42,7 +41,7 @@ class Spread(NamedTuple):
     freedom: float
 
 
-class Contribution(Struct, frozen=True, kw_only=True):
+class Contribution(Struct, frozen=True, kw_only=True, gc=False):
     """A bin that has more or fewer rows than it had."""
 
     bin: str
@@ -58,23 +57,33 @@ def distance(reference: Whole, window: Whole, noise: Spread, *, ordered: bool) -
     nothing and what it adds where nothing changed, and the value itself varies no more than the sum of its noise. Its
     lower bound is the best of all groupings, its upper bound that of the bins themselves.
     """
-    unit = 1 / float(reference.sum()) + 1 / float(window.sum())
-    expected = (reference + window) / float(reference.sum() + window.sum())
-    apart = window / float(window.sum()) - reference / float(reference.sum())
+    n, m = int(reference.sum()), int(window.sum())
+    unit = 1 / n + 1 / m
+    expected = (reference + window) / (n + m)
+    apart = window / m - reference / n
     groupings = _groupings(expected, ordered=ordered)
     reach = t_value(1 - (1 - LEVEL) / len(groupings), noise.freedom)
-    value, low, high = 0.0, 0.0, 1.0
-    for groups in reversed(groupings):  # the bins themselves come last, and give the upper bound
-        here, share, parts = gather(apart, groups), gather(expected, groups), gather(noise.parts, groups)
-        deviations = np.sqrt(np.maximum((parts**2).sum(0), share * (1 - share) * unit))
-        plug_in = float(np.abs(here).sum()) / 2
-        chance = math.sqrt(2 / math.pi) * float(deviations.sum()) / 2
-        summed = float(np.sum((parts @ np.sign(here)) ** 2))
+    looked = [_gathered(each, apart, expected, noise.parts) for each in groupings]
+    # What is computed of each bin or group alone is computed of all groupings at once.
+    here, share, parts = (np.concatenate(each, axis=-1) for each in zip(*looked, strict=True))
+    deviations = np.sqrt(np.maximum((parts**2).sum(0), share * (1 - share) * unit))
+    sizes, signs, split = np.abs(here), np.sign(here), _split(here, deviations)
+    value, low, high, end = 0.0, 0.0, 1.0, len(here)
+    for _, _, own in reversed(looked):  # the bins themselves come last, and give the upper bound
+        group = slice(end - own.shape[1], end)
+        end = group.start
+        plug_in = float(sizes[group].sum()) / 2
+        chance = math.sqrt(2 / math.pi) * float(deviations[group].sum()) / 2
+        summed = float(np.sum((own @ signs[group]) ** 2))
         spread = reach * math.sqrt(max(summed, unit)) / 2
-        value = max(value, float(_split(here, deviations).sum()) / 2)
+        value = max(value, float(split[group].sum()) / 2)
         low, high = max(low, plug_in - chance - spread), plug_in + spread
     value = min(1.0, value)
     return Estimate(value, min(value, low), min(1.0, max(value, high)))
+
+
+def _gathered(gathering: Floats | None, *shares: Floats) -> tuple[Floats, ...]:
+    return shares if gathering is None else tuple(each @ gathering for each in shares)
 
 
 def mean_shift(reference: Moments, window: Moments, wider: float, freedom: float) -> Estimate | None:
@@ -121,16 +130,19 @@ def _split(apart: Floats, deviations: Floats) -> Floats:
     return np.asarray(np.where(deviations > 0, split, np.abs(apart)))
 
 
-def _groupings(expected: Floats, *, ordered: bool) -> list[Places]:
-    """Groups of each bin: each by itself, and where they are in order, eight, four and two of equal mass.
+def _groupings(expected: Floats, *, ordered: bool) -> list[Floats | None]:
+    """Ways to gather the bins: each by itself (None), and where they are in order, eight, four and two of equal mass.
 
     The last bin, of the missing, is always by itself.
     """
-    found = [np.arange(len(expected))]
+    found: list[Floats | None] = [None]
     here = expected[:-1]
     if ordered and here.sum() > 0:
         middle = (np.cumsum(here) - here / 2) / here.sum()
         for many in COARSE:
-            groups = np.minimum((middle * many).astype(np.intp), many - 1)
-            found.append(np.append(np.unique(groups, return_inverse=True)[1], len(np.unique(groups))))
+            groups = np.minimum((middle * many).astype(np.intp), many - 1)  # they rise; where bins are wide, some lack
+            place = np.zeros(len(expected), np.intp)
+            np.cumsum(groups[1:] != groups[:-1], out=place[1:-1])
+            place[-1] = place[-2] + 1
+            found.append(gathering(place))
     return found

@@ -64,11 +64,11 @@ def expected_rows(reference: Whole, window: Whole) -> Floats:
     return np.asarray((reference + window) * (min(n, m) / max(1, n + m)), np.float64)
 
 
-def gather(counts: NDArray[np.int64] | Floats, groups: Places) -> Floats:
-    """(…, k) counts or shares of bins as (…, groups)."""
+def gathering(groups: Places) -> Floats:
+    """(k, groups) what counts or shares of bins are multiplied with, (…, k), to be those of groups, (…, groups)."""
     chosen = np.zeros((len(groups), int(groups.max()) + 1))
     chosen[np.arange(len(groups)), groups] = 1.0
-    return counts @ chosen
+    return chosen
 
 
 def normal_scores(expected: Floats) -> Floats:

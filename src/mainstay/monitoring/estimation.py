@@ -27,9 +27,9 @@ import numpy as np
 from msgspec import Struct, structs
 
 from mainstay.errors import Misuse
-from mainstay.monitoring.expected_metrics import BY_SCORE, ESTIMABLE, Cases, Estimable
+from mainstay.monitoring.expected_metrics import BY_ANSWER, BY_SCORE, ESTIMABLE, Cases, Estimable
 from mainstay.monitoring.intervals import LEVEL, z_value
-from mainstay.monitoring.partition import Partition, grow
+from mainstay.monitoring.partition import Partition, Read, grow
 from mainstay.monitoring.score_bins import ScoreBins
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ _PRIOR_ROWS: Final = 10.0  # that the smooth calibration is worth in a cell
 _FOLDS: Final = 5
 _FEWEST_CHUNKS: Final = 10
 _SMALLEST_CHUNK: Final = 25  # rows
+_NO_CHANCE: Final = 1e-9  # standard deviation: a metric that cannot be otherwise, but for rounding
 _BLOCK: Final = 2**16  # rows that are estimated at once, about
 _MOST_WINDOWS: Final = 32  # likewise: each has a table of some 30 kB
 _SUPPORTED: Final = 20  # rows of the reference in a cell, for the window's rows there to be known
@@ -98,7 +99,8 @@ class _Table:
         coarse = estimator.score_bins.coarse_of
         self.groups = 2 * bins
         self.cases = Cases(np.tile([False, True], bins), np.repeat(np.arange(bins, dtype=np.float64), 2))
-        self.starts = np.array(estimator.score_bins.coarse) * 2  # of the coarse bins
+        self.bins = Cases(np.zeros(bins, dtype=np.bool_), np.arange(bins, dtype=np.float64))
+        self.starts = np.array(estimator.score_bins.coarse)  # of the coarse bins
         self.cells = np.repeat((np.arange(leaves)[:, None] * len(self.starts) + coarse).ravel(), 2)
         shifts, counts = np.array(estimator.shifts)[self.cells], np.array(estimator.counts)
         self.chances = np.clip(np.tile(np.repeat(estimator.rates, 2), leaves) + shifts, 0.0, 1.0)
@@ -173,8 +175,7 @@ def estimate_windows(
     """
     if not sum(sizes) == len(scores) == len(said) == len(inputs) or min(sizes, default=0) < 0:
         raise Misuse(f"expected sizes that add up to {len(scores)} rows, found {sum(sizes)}")
-    check_probabilities(scores)
-    places = _group_of(estimator, scores, said, inputs)
+    rows = _Rows(estimator, scores, said, estimator.partition.read(inputs))
     ends = np.cumsum(sizes)
     found: list[list[PerformanceEstimate]] = []
     while len(found) < len(sizes):
@@ -186,7 +187,7 @@ def estimate_windows(
         windows = [
             slice(int(end) - size, int(end)) for end, size in zip(ends[first:last], sizes[first:last], strict=True)
         ]
-        found += _Block(estimator, windows, places, scores, said).estimates(metrics, level)
+        found += _Block(rows, windows).estimates(metrics, level)
     return found
 
 
@@ -195,41 +196,53 @@ def check_probabilities(scores: Floats) -> None:
         raise Misuse("expected every score to be a probability")
 
 
-def _group_of(estimator: Estimator, scores: Floats, said: Bools, inputs: pl.DataFrame) -> Groups:
-    """Where each row is counted in the estimator's table."""
-    found = estimator.score_bins.bin_of(scores)
-    found *= 2
-    found += said
-    if estimator.partition.splits:
-        found += estimator.partition.leaf_of(inputs) * np.uint16(estimator.table.groups)
-    return found
+class _Rows(NamedTuple):
+    """The rows of all windows."""
+
+    estimator: Estimator
+    scores: Floats
+    said: Bools
+    inputs: Read
+
+    def places(self, rows: slice) -> Groups:
+        """Where each of these is counted in the estimator's table. Raises Misuse for scores that are none."""
+        scores = self.scores[rows]
+        check_probabilities(scores)
+        found = self.estimator.score_bins.bin_of(scores)
+        found += found
+        found += self.said[rows]
+        found += self.inputs.leaf_of(rows) * np.uint16(self.estimator.table.groups)
+        return found
 
 
 class _Block:
-    """Windows that are estimated together."""
+    """Windows that are estimated together, one after another."""
 
-    def __init__(
-        self, estimator: Estimator, windows: Sequence[slice], places: Groups, scores: Floats, said: Bools
-    ) -> None:
-        self._windows, self._places, self._scores, self._said = windows, places, scores, said
-        self._variation = estimator.variation
-        table = self._table = estimator.table
+    def __init__(self, rows: _Rows, windows: Sequence[slice]) -> None:
+        self._rows, self._windows = rows, windows
+        self._sizes = [window.stop - window.start for window in windows]
+        self._places = rows.places(slice(windows[0].start, windows[-1].stop))
+        table = self._table = rows.estimator.table
         self._counts = np.empty((len(windows), len(table.chances)))
         for place, window in enumerate(windows):
-            self._counts[place] = np.bincount(places[window], minlength=len(table.chances))
+            self._counts[place] = np.bincount(self._places_of(window), minlength=len(table.chances))
         self._by_leaf = self._counts.reshape(len(windows), -1, table.groups)
         self._of_groups = self._by_leaf.sum(axis=1)
         self._yes = np.einsum("wlg,lg->wg", self._by_leaf, table.by_leaf(table.chances))
         self._noise = np.einsum("wlg,lg->wg", self._by_leaf, table.by_leaf(table.noise))
 
+    def _places_of(self, window: slice) -> Groups:
+        first = self._windows[0].start
+        return self._places[window.start - first : window.stop - first]
+
     def estimates(self, metrics: Sequence[Estimable], level: float) -> list[list[PerformanceEstimate]]:
-        sizes = [window.stop - window.start for window in self._windows]
+        sizes = self._sizes
         unsupported = (self._counts @ self._table.unsupported / np.maximum(sizes, 1)).tolist()
         found: list[list[PerformanceEstimate]] = [[] for _ in sizes]
         z = z_value(level)
         for metric in metrics:
-            moments = self._by_rows(metric) if metric in BY_SCORE else self._by_groups(metric)
-            variation = self._variation.get(metric, _NO_VARIATION)
+            moments = self._moments(metric)
+            variation = self._rows.estimator.variation.get(metric, _NO_VARIATION)
             top = math.inf if metric == "log_loss" else 1.0
             for place, (value, of_labels, of_calibration) in enumerate(zip(*moments, strict=True)):
                 if math.isnan(value):
@@ -252,23 +265,57 @@ class _Block:
                 )
         return found
 
-    def _by_groups(self, metric: Estimable) -> _Moments:
-        value, derivative = self._table.cases.expect_groups(metric, self._of_groups, self._yes)
-        pulls = np.add.reduceat(self._by_leaf * derivative[:, None], self._table.starts, axis=-1)
+    def _moments(self, metric: Estimable) -> _Moments:
+        if metric in BY_ANSWER:
+            return self._by_answers(metric)
+        return self._by_rows(metric) if metric in BY_SCORE else self._by_bins(metric)
+
+    def _by_answers(self, metric: Estimable) -> _Moments:
+        """Of a metric that asks for nothing but what was predicted: two groups."""
+        counts, yes, noise, spread = self._of_answers
+        value, derivative = _ANSWERS.expect_groups(metric, counts, yes)
+        of_calibration = np.einsum("wa,wab,wb->w", derivative, spread, derivative)
+        return _Moments(value.tolist(), (noise * derivative**2).sum(axis=-1).tolist(), of_calibration.tolist())
+
+    @cached_property
+    def _of_answers(self) -> tuple[Floats, Floats, Floats, Floats]:
+        """(windows, 2) each: decisions, those that are yes, and their noise; (windows, 2, 2) the covariance of what the
+        errors of the cells do to the number of those that are yes.
+        """
+        counts, yes, noise = (
+            np.stack([each[:, said::2].sum(axis=-1) for said in (0, 1)], axis=-1)
+            for each in (self._of_groups, self._yes, self._noise)
+        )
+        by_said = self._by_leaf.reshape(*self._by_leaf.shape[:2], -1, 2)
+        cells = np.add.reduceat(by_said, self._table.starts, axis=-2).reshape(len(counts), -1, 2)
+        return counts, yes, noise, (cells * self._table.errors[:, None]).swapaxes(1, 2) @ cells
+
+    def _by_bins(self, metric: Estimable) -> _Moments:
+        """Of a metric that asks for nothing but the score's rank: the groups are bins."""
+        counts, yes, noise, by_leaf = (
+            each[..., ::2] + each[..., 1::2] for each in (self._of_groups, self._yes, self._noise, self._by_leaf)
+        )
+        value, derivative = self._table.bins.expect_groups(metric, counts, yes)
+        by_leaf *= derivative[:, None]
+        pulls = np.add.reduceat(by_leaf, self._table.starts, axis=-1)
         of_calibration = pulls.reshape(len(value), -1) ** 2 @ self._table.errors
-        return _Moments(value.tolist(), (self._noise * derivative**2).sum(axis=-1).tolist(), of_calibration.tolist())
+        return _Moments(value.tolist(), (noise * derivative**2).sum(axis=-1).tolist(), of_calibration.tolist())
 
     def _by_rows(self, metric: Estimable) -> _Moments:
         moments, table = _Moments([], [], []), self._table
         for window in self._windows:
-            places = self._places[window]
-            expected = Cases(self._said[window], self._scores[window]).expect(metric, table.chances[places])
+            places = self._places_of(window)
+            cases = Cases(self._rows.said[window], self._rows.scores[window])
+            expected = cases.expect(metric, table.chances[places])
             value, derivative = expected or (math.nan, np.zeros(len(places)))
             pulls = np.bincount(table.cells[places], weights=derivative, minlength=len(table.errors))
             moments.values.append(value)
             moments.of_labels.append(float(table.noise[places] @ derivative**2))
             moments.of_calibration.append(float(pulls**2 @ table.errors))
         return moments
+
+
+_ANSWERS: Final = Cases(np.array([False, True]), np.zeros(2))
 
 
 class _Moments(NamedTuple):
@@ -344,7 +391,7 @@ def _with_variation(
                 cases, truth = Cases(said[chunk], scores[chunk]), labels[chunk].astype(np.float64)
                 for one in estimates:
                     real = cases.expect(one.metric, truth)
-                    if real is not None and one.label_deviation > 0:
+                    if real is not None and one.label_deviation > _NO_CHANCE:
                         known = one.label_deviation**2 + one.calibration_deviation**2
                         found[one.metric].append(_Error(rows, (real.value - one.value) ** 2 / known))
     variation = {metric: _fit_variation(errors, largest) for metric, errors in found.items() if errors}

@@ -21,19 +21,23 @@ from mainstay.lake.decisions import EXPORTS, WRITER
 from mainstay.lake.schemas import fit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from deltalake import DeltaTable
 
     from mainstay.contract.types import Property
     from mainstay.contract.validator import ObjectValidator
+    from mainstay.lake.conditions import Condition
     from mainstay.lake.lake import Lake
     from mainstay.lake.tables import Table
 
 SHADOWS: Final = "shadows/"
 SEQUENCE: Final = "sequence"
+RELEASE: Final = "release"
 KEY_DAYS: Final = 90  # how old a decision may be that an outcome means by its key
 BATCH_POSITIONS: Final = 131_072  # of the ledger, in one batch: memory stays flat however much is new
 
-_PARSED_ROWS: Final = 16_384  # texts that are read at once: what that takes is several times their size
+_PARSED_ROWS: Final = 8_192  # texts that are read at once: what that takes is several times their size
 _RESERVED: Final = timedelta(minutes=15)  # that an id may be older, or newer, than its record says
 _LAST_MILLIS: Final = 4_102_444_800_000  # of 2099: an id that somebody made up names no day
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -75,7 +79,8 @@ class _Source:
     def __init__(self, table: Table | None, schema: pl.Schema) -> None:
         self._schema = pl.Schema({name: kind for name, kind in schema.items() if name not in _NOT_READ})
         self._table = table
-        self._files = [] if table is None else _positions(table)
+        self._delta = None if table is None else table.delta()
+        self._files = [] if table is None or self._delta is None else _positions(table.name, self._delta)
 
     def next_position(self, first: int) -> int | None:
         """The least position at or behind `first` that may have a row; None when there is none."""
@@ -83,37 +88,65 @@ class _Source:
 
     def rows(self, first: int, last: int) -> pl.DataFrame:
         """The rows with positions from `first` to below `last`, in their order."""
-        empty = pl.DataFrame(schema=self._schema)
-        if self._table is None or not any(low < last and high >= first for low, high in self._files):
-            return empty
-        there = [name for name in self._schema if name in self._table.schema]
-        with translated(f"table {self._table.name}"):
-            reader = self._table.delta().scan(columns=there, predicate=Within(SEQUENCE, first, last).sql())
-            found = [frame for batch in reader if (frame := pl.DataFrame(batch)).height]
-        # A table that an older release wrote lacks the newest columns.
-        rows = fit(pl.concat(found), self._schema, self._table.name) if found else empty
+        if not any(low < last and high >= first for low, high in self._files):
+            return self._fitted([])
+        rows = self._fitted(list(self._scan(self._schema, Within(SEQUENCE, first, last))))
         return rows if rows[SEQUENCE].is_sorted() else rows.sort(SEQUENCE)
+
+    def positions_of(self, first_release: int, last_release: int) -> list[tuple[int, int]]:
+        """The least and greatest position of each file that may have rows of releases from one to another."""
+        if self._table is None or self._delta is None or RELEASE not in self._schema:
+            return []
+        return _positions(self._table.name, self._delta, (first_release, last_release))
 
     def matching(self, column: str, values: pl.Series, times: tuple[datetime, datetime], last: int) -> pl.DataFrame:
         """The rows that were recorded between two instants, below a position, whose column has one of the values.
 
-        Files that have none of these instants are not opened.
+        Files that have none of these instants are not opened, and where no row is wanted only this column is read.
         """
-        empty = pl.DataFrame(schema=self._schema)
-        if self._table is None or not len(values):
-            return empty
-        there = [name for name in self._schema if name in self._table.schema]
+        if not len(values):
+            return self._fitted([])
         first, final = times
         bounded = final < _FOR_EVER
         days = Within(DAY, first.date(), final.date() + timedelta(days=1) if bounded else None)
-        where = [Within(SEQUENCE, 0, last), days, Within("at", first, final if bounded else None)]
+        where = (Within(SEQUENCE, 0, last), days, Within("at", first, final if bounded else None))
         wanted = pl.DataFrame({column: values})
+        known = [part[SEQUENCE] for part in self._wanted((SEQUENCE, column), AllOf(where), wanted) if part.height]
+        if not known:
+            return self._fitted([])
+        low, high = min(part.min() for part in known), max(part.max() for part in known)  # type: ignore[type-var]  # numbers
+        return self._fitted(
+            list(self._wanted(self._schema, AllOf((Within(SEQUENCE, low, high + 1), *where[1:])), wanted))  # type: ignore[operator,arg-type]  # numbers
+        )
+
+    def _wanted(self, columns: Iterable[str], where: Condition, wanted: pl.DataFrame) -> Iterator[pl.DataFrame]:
+        """Of the rows that are meant those whose column has one of the wanted values."""
+        parts: list[pl.DataFrame] = []
+        for batch in self._scan(columns, where):
+            parts.append(batch)
+            if sum(part.height for part in parts) >= BATCH_POSITIONS:
+                yield pl.concat(parts).join(wanted, on=wanted.columns, how="semi")
+                parts.clear()
+        if parts:
+            yield pl.concat(parts).join(wanted, on=wanted.columns, how="semi")
+
+    def _scan(self, columns: Iterable[str], where: Condition) -> Iterator[pl.DataFrame]:
+        """The rows that are meant, of the table as it is now, some at a time; columns that it lacks are left out."""
+        if self._table is None or self._delta is None:
+            return
         with translated(f"table {self._table.name}"):
-            reader = self._table.delta().scan(columns=there, predicate=AllOf(tuple(where)).sql())
-            found = [
-                kept for batch in reader if (kept := pl.DataFrame(batch).join(wanted, on=column, how="semi")).height
-            ]
-        return pl.concat([empty, *(fit(frame, self._schema, self._table.name) for frame in found)])
+            self._delta.update_incremental()  # files that erasure has removed cannot be read any more
+            there = {field.name for field in self._delta.schema().fields}
+            reader = self._delta.scan(columns=[name for name in columns if name in there], predicate=where.sql())
+            for batch in reader:
+                if (frame := pl.DataFrame(batch)).height:
+                    yield frame
+
+    def _fitted(self, found: Sequence[pl.DataFrame]) -> pl.DataFrame:
+        """Rows as this release has them: a table that an older one wrote lacks the newest columns."""
+        if self._table is None or not found:
+            return pl.DataFrame(schema=self._schema)
+        return fit(pl.concat(found), self._schema, self._table.name)
 
 
 def _times_of(ids: pl.Series) -> tuple[datetime, datetime]:
@@ -127,11 +160,15 @@ def _times_of(ids: pl.Series) -> tuple[datetime, datetime]:
     return low - _RESERVED, high + _RESERVED
 
 
-def _positions(table: Table) -> list[tuple[int, int]]:
-    """The least and greatest position of each file, by what the table's log says of it."""
-    with translated(f"table {table.name}"):
-        files = pl.DataFrame(table.delta().get_add_actions(flatten=True))
+def _positions(name: str, delta: DeltaTable, releases: tuple[int, int] | None = None) -> list[tuple[int, int]]:
+    """The least and greatest position of each file, by what the table's log says of it; of those releases, if named."""
+    with translated(f"table {name}"):
+        files = pl.DataFrame(delta.get_add_actions(flatten=True))
     low, high = f"min.{SEQUENCE}", f"max.{SEQUENCE}"
+    oldest, newest = f"min.{RELEASE}", f"max.{RELEASE}"
+    if releases is not None and {oldest, newest} <= set(files.columns):  # without statistics every file may have some
+        older, newer = pl.col(oldest) > releases[1], pl.col(newest) < releases[0]
+        files = files.filter(~(older | newer).fill_null(value=False))
     if not files.height:
         return []
     if low not in files.columns or files[low].null_count():  # another engine wrote it without statistics
@@ -160,6 +197,17 @@ class Evidence:
             batch = Batch(begin, at, *(source.rows(begin, at) for source in self._sources))
             if batch.rows:
                 yield batch
+            del batch  # before the next one is read
+
+    def positions_of(self, first_release: int, last_release: int) -> tuple[int, int]:
+        """The least position, and the one behind the greatest, of files that may have rows of these releases.
+
+        The two are the same where there is none.
+        """
+        ranges = [each for source in self._sources for each in source.positions_of(first_release, last_release)]
+        if not ranges:
+            return 0, 0
+        return min(low for low, _ in ranges), min(self.until, max(high for _, high in ranges) + 1)
 
     def decisions(self, first: int, last: int, version: str, most: int) -> pl.DataFrame:
         """The first `most` decisions of a version from `first` to below `last`."""
@@ -249,11 +297,11 @@ def parse(texts: pl.Series, schema: pl.Schema) -> pl.DataFrame:
 
 def _parse(texts: pl.Series, schema: pl.Schema) -> pl.DataFrame:
     lines = texts.fill_null("{}")
-    whole = lines.str.join("\n")[0].encode()
+    whole = _joined(lines)
     if whole.count(b"\n") >= len(lines) or b"\r" in whole:
         # Between its tokens JSON may have line ends, and in them none.
         lines = lines.str.replace_all("[\r\n]", " ")
-        whole = lines.str.join("\n")[0].encode()
+        whole = _joined(lines)
     try:
         found = pl.read_ndjson(whole, schema=schema, ignore_errors=True)
         if found.height == len(texts):
@@ -261,6 +309,12 @@ def _parse(texts: pl.Series, schema: pl.Schema) -> pl.DataFrame:
     except pl.exceptions.PolarsError:  # a number beyond all floats, or no JSON, in one of them
         pass
     return _parse_singly(lines, schema)
+
+
+def _joined(lines: pl.Series) -> bytes:
+    """Bytes as they are: a text of Python's own would be made, looked through and encoded again."""
+    whole: bytes = lines.str.join("\n").cast(pl.Binary)[0]
+    return whole
 
 
 def _parse_singly(lines: pl.Series, schema: pl.Schema) -> pl.DataFrame:
@@ -272,7 +326,7 @@ def _parse_singly(lines: pl.Series, schema: pl.Schema) -> pl.DataFrame:
 def _parse_halves(lines: pl.Series, schema: pl.Schema) -> list[pl.DataFrame]:
     """Objects, of which some may hold what no column does, such as a whole number of 400 digits: those are null."""
     try:
-        return [pl.read_ndjson(lines.str.join("\n")[0].encode(), schema=schema, ignore_errors=True)]
+        return [pl.read_ndjson(_joined(lines), schema=schema, ignore_errors=True)]
     except pl.exceptions.PolarsError:
         half = len(lines) // 2
         if not half:

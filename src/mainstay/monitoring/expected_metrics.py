@@ -29,6 +29,9 @@ Estimable = Literal["accuracy", "precision", "recall", "f1", "balanced_accuracy"
 ESTIMABLE: Final[tuple[Estimable, ...]] = (
     *("accuracy", "precision", "recall", "f1", "balanced_accuracy", "roc_auc", "brier", "log_loss"),
 )
+BY_ANSWER: Final[frozenset[Estimable]] = frozenset(
+    {"accuracy", "precision", "recall", "f1", "balanced_accuracy"}
+)  # that need no score, only what was predicted
 BY_SCORE: Final[frozenset[Estimable]] = frozenset({"brier", "log_loss"})  # that need each score itself, not its rank
 _NEVER_CERTAIN: Final = 1e-15
 
@@ -68,6 +71,11 @@ class Cases:
         """Where, in that order, a run of equal scores begins."""
         ordered = self.scores[self.order]
         return np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1])).astype(np.int64, copy=False)
+
+    @cached_property
+    def in_order(self) -> bool:
+        """Whether each score is higher than the one before."""
+        return bool((self.scores[1:] > self.scores[:-1]).all())
 
     def expect(self, metric: Estimable, chances: Floats) -> Expected | None:
         """Of single cases. None where the metric has no denominator."""
@@ -112,19 +120,26 @@ class Cases:
 
     def _area(self, counts: Floats, yes: Floats) -> ExpectedOfGroups:
         """Under the ROC curve: of a yes and a no, how often the yes has the higher score; ties count half."""
+        if self.in_order:
+            return ExpectedOfGroups(*_area_of_ranks(yes, counts - yes))
         here = np.add.reduceat(yes[..., self.order], self.starts, axis=-1)
         others = np.add.reduceat((counts - yes)[..., self.order], self.starts, axis=-1)
-        no_below, yes_below = np.cumsum(others, axis=-1), np.cumsum(here, axis=-1)
-        all_no, all_yes = no_below[..., -1:], yes_below[..., -1:]
-        no_below = _over(no_below - others / 2, all_no)
-        yes_above = 1 - _over(yes_below - here / 2, all_yes)
-        area = _over((here * no_below).sum(axis=-1, keepdims=True), all_yes)
-        # More of a yes here, and less of a no.
-        slopes = _over(no_below - area, all_yes) - _over(yes_above - area, all_no)
+        area, slopes = _area_of_ranks(here, others)
         derivative = np.empty_like(yes)
         sizes = np.diff(np.append(self.starts, len(self.order)))
         derivative[..., self.order] = np.repeat(slopes, sizes, axis=-1)
-        return ExpectedOfGroups(area[..., 0], derivative)
+        return ExpectedOfGroups(area, derivative)
+
+
+def _area_of_ranks(yes: Floats, no: Floats) -> tuple[Floats, Floats]:
+    """The area of groups in the order of their scores, no two of which are equal, and its derivative."""
+    no_below, yes_below = np.cumsum(no, axis=-1), np.cumsum(yes, axis=-1)
+    all_no, all_yes = no_below[..., -1:], yes_below[..., -1:]
+    no_below = _over(no_below - no / 2, all_no)
+    yes_above = 1 - _over(yes_below - yes / 2, all_yes)
+    area = _over((yes * no_below).sum(axis=-1, keepdims=True), all_yes)
+    # More of a yes here, and less of a no.
+    return area[..., 0], _over(no_below - area, all_yes) - _over(yes_above - area, all_no)
 
 
 def _share(chosen: Floats, yes: Floats) -> ExpectedOfGroups:

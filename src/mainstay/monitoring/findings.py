@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from datetime import datetime  # noqa: TC003 - msgspec reads the types of a struct
 from hashlib import sha256
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
 
 from msgspec import Struct
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 Severity: TypeAlias = Literal["info", "warning", "critical"]
 """`info`: for the record. `warning`: somebody should look today. `critical`: somebody should look now."""
@@ -85,6 +88,14 @@ SHARES: Final = frozenset(
     }
 )
 """Codes whose observed number is a share."""
+
+_OF_DATA: Final = frozenset(
+    {
+        *("values_missing", "column_constant", "unit_changed", "values_unknown"),
+        *("contract_violations", "feed_troubled"),
+    }
+)
+_INPUT: Final = "input."
 
 
 class Interval(Struct, frozen=True, kw_only=True):
@@ -171,11 +182,24 @@ class Standing(Struct, frozen=True, kw_only=True):
     last_seen: datetime
     passes: int
     worst: float | None = None  # the greatest effect that was seen
-    resolved: datetime | None = None  # when a whole window showed it no more
+    resolved: datetime | None = None  # when a whole window showed it no more, or it was closed
+    closed: str = ""  # why, where no window had shown that it is over: its version decides no more
 
     @property
     def is_open(self) -> bool:
         return self.resolved is None
+
+
+def is_about_data(finding: Finding) -> bool:
+    """Whether it is about what arrives, and so true whichever version decides."""
+    if finding.column is not None and not finding.column.startswith(_INPUT):
+        return False
+    return finding.code in _OF_DATA or (finding.code == "input_drift" and finding.cause.kind == "data_broken")
+
+
+def concerns(finding: Finding, deciding: Collection[str]) -> bool:
+    """Whether it is about what decides now: about one of these versions, about no version, or about the data."""
+    return finding.version is None or finding.version in deciding or is_about_data(finding)
 
 
 def severity_of(code: str) -> Severity:

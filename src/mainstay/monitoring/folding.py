@@ -106,6 +106,7 @@ class Folder:
                 done.outcomes + batch.outcomes.height,
                 done.commits + made,
             )
+            del batch  # before the next one is read
             if stop():
                 break
         return done
@@ -197,14 +198,13 @@ class Folder:
         # Of what was decided just now the rows are at hand.
         near = batch.decisions.join(batch.outcomes, left_on="id", right_on="decision_id", how="semi")
         others = batch.outcomes.join(near, left_on="decision_id", right_on="id", how="anti")
-        decisions = pl.concat([near, evidence.decisions_of(others, batch.last)]).unique("sequence").sort("sequence")
+        decisions = _together(near, evidence.decisions_of(others, batch.last))
         if not decisions.height:
             return []
         before = evidence.outcomes_of(decisions, batch.first)
         by_key = before.filter(pl.col("decision_id").is_null())
         if by_key.height:  # whose they are is only known among all decisions with these keys
-            more = evidence.decisions_of(by_key, batch.last)
-            decisions = pl.concat([decisions, more]).unique("sequence").sort("sequence")
+            decisions = _together(decisions, evidence.decisions_of(by_key, batch.last))
         found: list[pl.DataFrame] = []
         for version, own in _by_version(decisions):
             declared = self._declared_by(version)
@@ -221,14 +221,12 @@ class Folder:
         segments = {} if layout is None else layout.segments
         if monitoring.labels is None and not monitoring.business:
             return []
-        known = pl.concat(
-            [
-                decisions.join(before, left_on="id", right_on="decision_id", how="semi"),
-                decisions.join(before.filter(pl.col("decision_id").is_null()), on="key", how="semi"),
-            ]
-        )
         new = self._labelled(declared, decisions, after, segments)
-        if known.height:
+        by_key = before.filter(pl.col("decision_id").is_null())
+        if before.height and (
+            decisions.join(before, left_on="id", right_on="decision_id", how="semi").height
+            or decisions.join(by_key, on="key", how="semi").height
+        ):
             old = self._labelled(declared, decisions, before, segments)
         else:
             old = new.with_columns(
@@ -280,6 +278,12 @@ def _by_version(decisions: pl.DataFrame) -> Iterator[tuple[Any, pl.DataFrame]]:
         return
     for (version,), own in known.group_by("version", maintain_order=True):
         yield version, own
+
+
+def _together(decisions: pl.DataFrame, more: pl.DataFrame) -> pl.DataFrame:
+    """Both, each decision once, in their order. Both are so in themselves."""
+    new = more.join(decisions, on="sequence", how="anti")
+    return pl.concat([decisions, new]).sort("sequence") if new.height else decisions
 
 
 def _first(rows: pl.DataFrame, declared: Monitoring) -> pl.DataFrame:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 LEVEL = 0.95  # of every interval, two-sided
 
 
-class Estimate(Struct, frozen=True):
+class Estimate(Struct, frozen=True, gc=False):
     """A number and its interval: `low <= value <= high`."""
 
     value: float

@@ -388,7 +388,7 @@ def business_findings(
     rows = counted.frame.filter(pl.col("kind") == BUSINESS, pl.col("step").is_between(begin, end, closed="left"))
     found = []
     for metric in metrics:
-        estimate, n = business_value(rows.filter(pl.col("name") == metric.name), level=BUSINESS_LEVEL)
+        estimate, n, _ = business_value(rows.filter(pl.col("name") == metric.name), level=BUSINESS_LEVEL)
         required = None if estimate is None else _missed(metric, estimate)
         if estimate is None or required is None or n < FEWEST_LABELS:
             continue

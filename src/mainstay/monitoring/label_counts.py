@@ -9,10 +9,11 @@ row may be below zero, and sums are right.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 import polars as pl
+from msgspec.structs import replace
 
 from mainstay.monitoring.business import evaluate
 from mainstay.monitoring.expressions import compile_expression
@@ -66,6 +67,11 @@ def count_labels(
     return found
 
 
+def reads_outcome(metric: BusinessMetric) -> bool:
+    """Whether a business metric has no value before there is a label."""
+    return any(field.side == "outcome" for field, _ in compile_expression(metric.expression).reads)
+
+
 def count_business(
     metrics: Sequence[BusinessMetric], joined: pl.DataFrame, hours: float, sign: int, *, labelled: bool
 ) -> list[Row]:
@@ -77,21 +83,18 @@ def count_business(
         return []
     found: list[Row] = []
     for metric in metrics:
-        compiled = compile_expression(metric.expression)
-        if any(field.side == "outcome" for field, _ in compiled.reads) is not labelled:
+        if reads_outcome(metric) is not labelled:
             continue
+        compiled = compile_expression(metric.expression)
         rows = joined if _OUTCOME in joined.columns else joined.with_columns(pl.lit(None, pl.String).alias(_OUTCOME))
         valued = rows.select(steps_of(rows["at"], hours).alias("step"), "version", "stage").with_columns(
             evaluate(compiled, rows).alias("x")
         )
-        sums = [pl.len().alias("n"), pl.col("x").sum(), (pl.col("x") ** 2).sum().alias("xx")]
-        groups = (
-            valued.filter(pl.col("x").is_not_null(), pl.col("x").is_finite())
-            .group_by("step", "version", "stage")
-            .agg(sums)
-        )
-        for step, version, stage, n, x, xx in groups.iter_rows():
-            own = {"sums": [sign * float(n), sign * x, sign * xx]}
+        x = pl.when(pl.col("x").is_finite()).then("x")
+        sums = [x.count().alias("n"), x.sum(), (x**2).sum().alias("xx"), x.null_count().alias("left_out")]
+        groups = valued.group_by("step", "version", "stage").agg(sums)
+        for step, version, stage, n, x, xx, left_out in groups.iter_rows():
+            own = {"sums": [sign * float(n), sign * x, sign * xx], "counts": [sign * left_out]}
             found.append(Group(step, version, stage).row(BUSINESS, metric.name, sign * n, **own))
     return found
 
@@ -179,6 +182,25 @@ def measured(metric: Metric, labels: Labels, rows: pl.DataFrame, *, level: float
     return measure(metric, labels.kind, _expanded(labels, rows), level=level)
 
 
+def measured_segments(
+    metric: Metric, labels: Labels, rows: pl.DataFrame, *, fewest: int, level: float = LEVEL
+) -> list[Measured]:
+    """`metric` for each value, with at least `fewest` labels, of each segment field; most labels first.
+
+    All the intervals hold together with `level` (Bonferroni): a segment that stands out does not do so because many
+    were looked at.
+    """
+    own = rows.filter(pl.col("segment").is_not_null())
+    groups = own.group_by("segment", "value").agg(pl.col("rows").sum()).filter(pl.col("rows") >= fewest)
+    each = 1 - (1 - level) / max(1, groups.height)
+    found = []
+    for field, value, _ in groups.sort("rows", "segment", "value", descending=[True, False, False]).iter_rows():
+        segment = own.filter(pl.col("segment") == field, pl.col("value") == value)
+        one = measured(metric, labels, segment, level=each)
+        found.append(replace(one, segment=(field, value), compared=groups.height))
+    return found
+
+
 def positives(labels: Labels, rows: pl.DataFrame) -> dict[str, int]:
     """How often each truth came: of binary labels `true` and `false`, of classes each; of others nothing."""
     found: dict[str, int] = {}
@@ -218,13 +240,20 @@ def delays(rows: pl.DataFrame) -> dict[int, int]:
     return {place: n for place, n, _ in _cells(rows).iter_rows() if n > 0}
 
 
-def business_value(rows: pl.DataFrame, *, level: float = LEVEL) -> tuple[Estimate | None, int]:
-    """The mean of a business metric with Student's interval, and of how many decisions."""
-    sums = _added(rows["sums"])
+class BusinessValue(NamedTuple):
+    """A business metric of some decisions."""
+
+    estimate: Estimate | None  # of the mean, with Student's interval; None where no decision has a value
+    n: int  # decisions with a value
+    left_out: int  # decisions without one
+
+
+def business_value(rows: pl.DataFrame, *, level: float = LEVEL) -> BusinessValue:
+    """A business metric of all decisions in rows of the kind BUSINESS, of one metric."""
+    sums, left_out = _added(rows["sums"]), int(rows["counts"].list.sum().sum())
     n = round(sums[0]) if len(sums) else 0
-    if n < 1:
-        return None, 0
-    return _mean_of(n, float(sums[1]), float(sums[2]), level), n
+    estimate = _mean_of(n, float(sums[1]), float(sums[2]), level) if n >= 1 else None
+    return BusinessValue(estimate, max(0, n), left_out)
 
 
 def _cells(rows: pl.DataFrame) -> pl.DataFrame:

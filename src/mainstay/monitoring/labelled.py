@@ -69,11 +69,22 @@ def join(decisions: pl.DataFrame, outcomes: pl.DataFrame) -> tuple[pl.DataFrame,
     columns = ["of", "sequence", "at", "observed_at", "outcome"]
     reports = pl.concat([by_id.select(columns), owned.select(columns)])
     reports = reports.join(decisions.select(of="id"), on="of", how="semi").sort("observed_at", "sequence")
-    latest = reports.group_by("of", maintain_order=True).agg(
-        label_at=pl.col("at").min(),
-        observed_at=pl.col("observed_at").last(),
-        outcome_json=pl.col("outcome").last(),
-        corrections=(pl.col("outcome") != pl.col("outcome").shift()).sum(),
+    is_only = reports["of"].is_unique()  # as nearly all are: nothing has to be put together
+    only = reports.filter(is_only).select(
+        "of", "observed_at", label_at="at", outcome_json="outcome", corrections=pl.lit(0, pl.get_index_type())
+    )
+    several = (
+        reports.filter(~is_only)
+        .group_by("of", maintain_order=True)
+        .agg(
+            label_at=pl.col("at").min(),
+            observed_at=pl.col("observed_at").last(),
+            outcome_json=pl.col("outcome").last(),
+            corrections=(pl.col("outcome") != pl.col("outcome").shift()).sum(),
+        )
+    )
+    latest = pl.concat([only, several.select(only.columns)]).select(
+        "of", "label_at", "observed_at", "outcome_json", "corrections"
     )
     joined = decisions.join(latest, left_on="id", right_on="of", how="left", maintain_order="left")
     delay = (pl.col("label_at") - pl.col("at")).dt.total_microseconds() / 1e6

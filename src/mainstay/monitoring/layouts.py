@@ -21,7 +21,8 @@ from mainstay.contract.rules import is_classified
 from mainstay.monitoring.binning import Column, Numbers, Values, make_bins, p_value_column
 from mainstay.monitoring.estimation import Estimator  # noqa: TC001 - msgspec reads the types of a struct
 from mainstay.monitoring.evidence import columns_of
-from mainstay.monitoring.histograms import Histogram, Tally
+from mainstay.monitoring.histograms import Histogram  # noqa: TC001 - msgspec reads the types of a struct
+from mainstay.monitoring.reference_counts import count_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -223,28 +224,20 @@ def _reference(
     of: str, rows: pl.DataFrame, columns: Sequence[Column], segments: dict[str, tuple[str, ...]]
 ) -> Reference:
     """Counts of the rows; of a column whose values were chosen from every other row, those of the others."""
-    chosen = [each for each in columns if isinstance(each.bins, Values) and each.bins.chosen_from_even_rows]
-    parts = [(rows, [each for each in columns if each not in chosen])]
-    parts += [(rows.gather_every(2, offset=1), chosen)] if chosen and rows.height > 1 else []
-    blocks: dict[str, tuple[Histogram, ...]] = {}
-    within: dict[str, dict[str, dict[str, tuple[Histogram, ...]]]] = {
-        field: {value: {} for value in (*values, OTHERS)} for field, values in segments.items()
+    groupings = [(segment_codes(rows[INPUT + field], values), len(values) + 1) for field, values in segments.items()]
+    whole, *parts = count_blocks(rows, columns, BLOCKS, groupings)
+    within = {
+        field: {
+            value: _by_column(found[place * BLOCKS : (place + 1) * BLOCKS])
+            for place, value in enumerate((*values, OTHERS))
+        }
+        for (field, values), found in zip(segments.items(), parts, strict=True)
     }
-    for part, some in parts:
-        block = np.arange(part.height) * BLOCKS // max(1, part.height)
-        tally = Tally(some, (BLOCKS, *(BLOCKS * (len(values) + 1) for values in segments.values())))
-        codes = [segment_codes(part[INPUT + field], values) for field, values in segments.items()]
-        tally.add(part, [block, *(code * BLOCKS + block for code in codes)])
-        blocks |= _by_column(tally.result(), some)
-        for grouping, (field, values) in enumerate(segments.items(), 1):
-            found = tally.result(grouping)
-            for place, value in enumerate((*values, OTHERS)):
-                within[field][value] |= _by_column(found[place * BLOCKS : (place + 1) * BLOCKS], some)
-    return Reference(of=of, rows=rows.height, blocks=blocks, segments=within)
+    return Reference(of=of, rows=rows.height, blocks=_by_column(whole), segments=within)
 
 
-def _by_column(groups: Sequence[dict[str, Histogram]], columns: Sequence[Column]) -> dict[str, tuple[Histogram, ...]]:
-    return {each.name: tuple(group[each.name] for group in groups) for each in columns}
+def _by_column(blocks: Sequence[dict[str, Histogram]]) -> dict[str, tuple[Histogram, ...]]:
+    return {name: tuple(block[name] for block in blocks) for name in blocks[0]}
 
 
 class Layouts:

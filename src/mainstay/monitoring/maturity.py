@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from msgspec import Struct
-from scipy.stats import betabinom, binom, false_discovery_control
+from scipy.special import bdtr, betaln
 
 from mainstay.errors import Misuse
 from mainstay.monitoring.intervals import LEVEL, Estimate, z_value
@@ -22,7 +22,7 @@ from mainstay.monitoring.intervals import LEVEL, Estimate, z_value
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mainstay.monitoring.intervals import Bools, Floats
+    from mainstay.monitoring.intervals import Floats
     from mainstay.monitoring.partition import Ints
 
 FEWEST_LABELS: Final = 30  # to learn a curve from
@@ -126,12 +126,6 @@ class CohortVerdict(Struct, frozen=True, kw_only=True):
     why: str
 
 
-def cohort_of(start: datetime, labelled: Bools, ages_seconds: Floats, curve: MaturityCurve) -> Cohort:
-    """A cohort of `(n,)` decisions with or without label, and their ages."""
-    expected = float(curve.shares_at(ages_seconds).mean()) if len(ages_seconds) else 0.0
-    return Cohort(start=start, decisions=len(labelled), labels=int(labelled.sum()), expected_share=expected)
-
-
 def judge_cohorts(
     cohorts: Sequence[Cohort],
     curve: MaturityCurve,
@@ -153,10 +147,9 @@ def judge_cohorts(
     """
     final = curve.shares[-1] if curve.shares else 0.0
     values = [_p_value(cohorts, place) for place in range(len(cohorts))]
-    adjusted = false_discovery_control(values) if values else []
+    too_few = _rejected(values, false_discoveries)
     found = []
-    for place, (cohort, p, q) in enumerate(zip(cohorts, values, adjusted, strict=True)):
-        missing = bool(q <= false_discoveries)
+    for place, (cohort, p, missing) in enumerate(zip(cohorts, values, too_few, strict=True)):
         old = cohort.expected_share >= mature * final
         if expected_days is not None and ages_seconds is not None:
             old = ages_seconds[place] >= expected_days * _SECONDS_A_DAY
@@ -188,9 +181,26 @@ def _p_value(cohorts: Sequence[Cohort], place: int) -> float:
         return 1.0
     correlation = _correlation([other for i, other in enumerate(cohorts) if i != place])
     if correlation <= 0 or share == 1:
-        return float(binom.cdf(cohort.labels, cohort.decisions, share))
+        return float(bdtr(cohort.labels, cohort.decisions, share))
     strength = 1 / correlation - 1
-    return float(betabinom.cdf(cohort.labels, cohort.decisions, share * strength, (1 - share) * strength))
+    return _beta_binomial(cohort.labels, cohort.decisions, share * strength, (1 - share) * strength)
+
+
+def _beta_binomial(most: int, trials: int, a: float, b: float) -> float:
+    """The chance of at most so many successes, whose share varies as Beta(a, b)."""
+    k = np.arange(most + 1)
+    logs = betaln(k + a, trials - k + b) - betaln(a, b) - betaln(trials - k + 1, k + 1) - math.log(trials + 1)
+    return min(1.0, float(np.exp(logs).sum()))
+
+
+def _rejected(p_values: Sequence[float], level: float) -> list[bool]:
+    """Benjamini & Hochberg's step up: unlike `false_alarms.discoveries`, for cohorts that do not hinder each other."""
+    values = np.array(p_values)
+    order = np.argsort(values, kind="stable")
+    below = np.flatnonzero(values[order] <= level * np.arange(1, len(values) + 1) / max(1, len(values)))
+    found = np.zeros(len(values), np.bool_)
+    found[order[: below[-1] + 1 if len(below) else 0]] = True
+    return [bool(each) for each in found]
 
 
 def _correlation(cohorts: Sequence[Cohort]) -> float:

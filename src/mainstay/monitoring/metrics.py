@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Final, Literal
 
 import polars as pl
@@ -16,13 +15,12 @@ from mainstay.monitoring.intervals import LEVEL, Estimate
 from mainstay.monitoring.performance import brier_score, expected_calibration_error, roc_auc
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from mainstay.capability.keeping import Metric
 
 Kind = Literal["binary", "classes", "number", "ranking"]
 
-MOST_VALUES: Final = 200  # of a segment field that are looked at, those with the most labels
 _BY_COUNTS: Final[dict[str, Callable[..., Estimate | None]]] = {
     "accuracy": chosen.accuracy,
     "precision": chosen.precision,
@@ -90,45 +88,6 @@ def measure(metric: Metric, kind: Kind, frame: pl.DataFrame, *, level: float = L
     needed = "score" if kind == "binary" and metric.name in _BY_SCORES else "prediction"
     rows = rows.filter(pl.col(needed).is_not_null())
     return Measured(metric=metric.name, estimate=_estimate(metric, kind, rows, level), n=len(rows), level=level)
-
-
-def measure_segments(
-    metric: Metric, kind: Kind, frame: pl.DataFrame, fields: Sequence[str], *, fewest: int = 50, level: float = LEVEL
-) -> list[Measured]:
-    """`metric` for each value, with at least `fewest` labels, of each segment field; most labels first.
-
-    All the intervals hold together with `level` (Bonferroni): a segment that stands out does not do so because many
-    were looked at. Of a field with more than 200 such values, those with the most labels are taken.
-    """
-    labelled = frame.filter(pl.col("truth").is_not_null())
-    groups = []
-    for field in fields:
-        column = f"segment.{field}"
-        sizes = labelled.filter(pl.col(column).is_not_null()).group_by(column).len()
-        sizes = sizes.filter(pl.col("len") >= fewest).sort(["len", column], descending=[True, False]).head(MOST_VALUES)
-        groups += [(field, column, value) for value in sizes[column].to_list()]
-    each = 1 - (1 - level) / max(1, len(groups))
-    found = []
-    for field, column, value in groups:
-        one = measure(metric, kind, labelled.filter(pl.col(column) == value), level=each)
-        found.append(
-            Measured(
-                metric=one.metric,
-                estimate=one.estimate,
-                n=one.n,
-                segment=(field, str(value)),
-                level=each,
-                compared=len(groups),
-            )
-        )
-    return found
-
-
-def breaks(metric: Metric, estimate: Estimate) -> bool:
-    """Whether the whole interval is on the wrong side of what was declared."""
-    low = -math.inf if metric.at_least is None else metric.at_least
-    high = math.inf if metric.at_most is None else metric.at_most
-    return estimate.high < low or estimate.low > high
 
 
 def _estimate(metric: Metric, kind: Kind, rows: pl.DataFrame, level: float) -> Estimate | None:

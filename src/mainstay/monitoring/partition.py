@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 MOST_LEAVES: Final = 16
 FEWEST_ROWS: Final = 200  # of a leaf
-_BLOCK: Final = 2**15  # rows whose numbers stay in the processor's cache
+_BLOCK: Final = 2**16  # rows whose numbers stay in the processor's cache
+_BITS: Final = 8  # answers in a byte
 _WHOLE: Final = frozenset((pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.UInt8, pl.UInt16, pl.UInt32, pl.UInt64))
 _GROWN_ON: Final = 100_000  # rows, at most
 _BINS: Final = 32  # of a column, at most; the last is for what is missing
@@ -57,30 +58,62 @@ class Partition(Struct, frozen=True, dict=True):
 
     def leaf_of(self, inputs: pl.DataFrame) -> NDArray[np.uint8]:
         """The leaf, from 0, of each row. A column that is absent is missing in every row."""
-        found = np.zeros(len(inputs), dtype=np.uint8)
-        if not self.splits:
-            return found
-        start = 0
-        for block in inputs.iter_slices(_BLOCK):
-            numbers: dict[str, NDArray[Any]] = {}
-            taken = np.zeros((2, len(block)), dtype=np.uint8)  # bits: which splits a row goes left at
-            for number, split in enumerate(self.splits):
-                taken[number // 8] |= _goes_left(split, block, numbers).view(np.uint8) * np.uint8(1 << number % 8)
-            bits = taken[0] + taken[1].astype(np.int64) * 256
-            found[start : start + len(block)] = self._leaf_of_bits.take(bits)
-            start += len(block)
-        return found
+        return self.read(inputs).leaf_of(slice(0, len(inputs)))
+
+    def read(self, inputs: pl.DataFrame) -> Read:
+        """For whoever asks for some rows after others."""
+        return Read([_Asked.of(question, inputs) for question in self._questions], self._leaf_of_bits)
+
+    @cached_property
+    def _questions(self) -> list[Question]:
+        """Each once, those about a column one after another."""
+        return sorted({_question(split) for split in self.splits}, key=lambda asked: asked.column)
 
     @cached_property
     def _leaf_of_bits(self) -> NDArray[np.uint8]:
-        """The leaf for every combination of left and right at all splits."""
-        bits = np.arange(1 << len(self.splits))
+        """The leaf for every combination of left and right; the last question is the lowest bit."""
+        places = {question: place for place, question in enumerate(reversed(self._questions))}
+        shifts = np.array([places[_question(split)] for split in self.splits])
         targets = np.array([(split.right, split.left) for split in self.splits])
-        places = np.zeros(len(bits), dtype=np.int64)
-        while (places >= 0).any():
-            at = np.maximum(places, 0)
-            places = np.where(places < 0, places, targets[at, bits >> at & 1])
-        return (-1 - places).astype(np.uint8)
+        bits = np.arange(1 << len(places))
+        found = np.full(len(bits), 0 if self.splits else -1)
+        while (found >= 0).any():
+            at = np.maximum(found, 0)
+            found = np.where(found < 0, found, targets[at, bits >> shifts[at] & 1])
+        return (-1 - found).astype(np.uint8)
+
+
+class Question(NamedTuple):
+    """What a split asks of a row, as it says: whether it goes left."""
+
+    column: str
+    of_texts: bool
+    at_most: float | None
+    texts: tuple[str, ...]
+    missing_left: bool
+
+
+def _question(split: Split) -> Question:
+    return Question(split.column, split.of_texts, split.at_most, split.texts, split.missing_left)
+
+
+class Read(NamedTuple):
+    """Inputs of which the leaves are found row by row."""
+
+    asked: list[_Asked]
+    leaf_of_bits: NDArray[np.uint8]
+
+    def leaf_of(self, rows: slice) -> NDArray[np.uint8]:
+        """The leaf of each of these rows, which are some on end."""
+        found = np.empty(rows.stop - rows.start, dtype=np.uint8)
+        for start in range(rows.start, rows.stop, _BLOCK):
+            block = slice(start, min(start + _BLOCK, rows.stop))
+            bits = _bits(self.asked[:_BITS], block).astype(np.uint16)
+            if rest := self.asked[_BITS:]:
+                bits *= np.uint16(1 << len(rest))
+                bits |= _bits(rest, block)
+            found[start - rows.start : block.stop - rows.start] = self.leaf_of_bits.take(bits)
+        return found
 
 
 def grow(inputs: pl.DataFrame, residuals: Floats, *, fewest: int = FEWEST_ROWS) -> Partition:
@@ -147,7 +180,7 @@ class _Column(NamedTuple):
     def cut(cls, series: pl.Series, residuals: Floats) -> _Column:
         if series.dtype.is_numeric() or series.dtype.is_temporal():
             values = _numbers(series).astype(np.float64, copy=False)
-            there = ~np.isnan(values)
+            there = np.isfinite(values)
             edges = np.unique(np.quantile(values[there], np.linspace(0, 1, _BINS)[1:-1])) if there.any() else values[:0]
             # The edges are values of the column: a split is "at most the edge".
             codes = np.where(there, np.searchsorted(edges, values, side="left"), len(edges) + 1)
@@ -205,32 +238,57 @@ def _best_split(columns: Sequence[_Column], residuals: Floats, rows: Ints, fewes
     return best
 
 
+class _Asked(NamedTuple):
+    """A question about the rows of a column."""
+
+    question: Question
+    series: pl.Series | None  # None: what is asked for is missing in every row
+    plain: NDArray[Any] | None  # its numbers, where they are there without a copy
+
+    @classmethod
+    def of(cls, question: Question, inputs: pl.DataFrame) -> _Asked:
+        series = inputs.get_column(question.column, default=None)
+        if series is None or question.of_texts:
+            return cls(question, series, None)
+        if not (series.dtype.is_numeric() or series.dtype.is_temporal()):
+            return cls(question, None, None)
+        return cls(question, series, _numbers(series) if _is_plain(series) else None)
+
+    def goes_left(self, rows: slice) -> Bools:
+        asked = self.question
+        if self.series is None:
+            return np.full(rows.stop - rows.start, asked.missing_left)
+        if asked.of_texts:
+            texts = self.series[rows].cast(pl.String, strict=False)
+            known = texts.is_in(list(asked.texts)).fill_null(value=False).to_numpy()
+            return np.asarray(~known if asked.missing_left else known, dtype=np.bool_)
+        values = _numbers(self.series[rows]) if self.plain is None else self.plain[rows]
+        most = math.inf if asked.at_most is None else asked.at_most
+        if values.dtype.kind != "f":
+            # Compared with a whole number, so that nothing is converted; larger ones there are none.
+            return np.asarray(values <= (math.floor(most) if most < 2**64 else 2**64), dtype=np.bool_)
+        low, there = values <= most, np.isfinite(values)
+        return np.asarray(low | ~there if asked.missing_left else low & there, dtype=np.bool_)
+
+
+def _is_plain(series: pl.Series) -> bool:
+    whole_or_double = series.dtype in _WHOLE or series.dtype == pl.Float64 or series.dtype.is_temporal()
+    return whole_or_double and series.null_count() == 0 and series.n_chunks() == 1
+
+
 def _numbers(series: pl.Series) -> NDArray[Any]:
-    """As they are where that is whole numbers without gaps; otherwise floats, NaN where missing or not finite."""
+    """Whole numbers without gaps as they are; otherwise floats, NaN where one is missing."""
     plain = series.to_physical() if series.dtype.is_temporal() else series
     if plain.null_count() == 0 and plain.dtype in _WHOLE:
         return plain.to_numpy()
     floats = plain if plain.dtype == pl.Float64 else plain.cast(pl.Float64)
-    values = (floats.fill_null(math.nan) if floats.null_count() else floats).to_numpy()
-    finite = np.isfinite(values)
-    return values if finite.all() else np.where(finite, values, math.nan)
+    return (floats.fill_null(math.nan) if floats.null_count() else floats).to_numpy()
 
 
-def _goes_left(split: Split, inputs: pl.DataFrame, numbers: dict[str, NDArray[Any]]) -> Bools:
-    """`numbers` are the columns that other splits have read."""
-    name = split.column
-    series = inputs[name] if name in inputs.columns else None
-    if split.of_texts and series is not None:
-        known = series.cast(pl.String, strict=False).is_in(list(split.texts)).fill_null(value=False).to_numpy()
-        return np.asarray(~known if split.missing_left else known, dtype=np.bool_)
-    if series is None or not (series.dtype.is_numeric() or series.dtype.is_temporal()):
-        return np.full(len(inputs), split.missing_left)
-    if name not in numbers:
-        numbers[name] = _numbers(series)
-    values, most = numbers[name], math.inf if split.at_most is None else split.at_most
-    if values.dtype.kind != "f":
-        # Compared with a whole number, so that nothing is converted; larger ones there are none.
-        return np.asarray(values <= (math.floor(most) if most < 2**64 else 2**64), dtype=np.bool_)
-    # A comparison with NaN is false: missing rows go left only if they are sent there.
-    low = values <= most
-    return np.asarray(low | np.isnan(values) if split.missing_left else low, dtype=np.bool_)
+def _bits(asked: Sequence[_Asked], rows: slice) -> NDArray[np.uint8]:
+    """Of each row the answers to at most 8 questions; the last one is the lowest bit."""
+    found = np.zeros(rows.stop - rows.start, dtype=np.uint8)
+    for each in asked:
+        found += found
+        found |= each.goes_left(rows).view(np.uint8)
+    return found

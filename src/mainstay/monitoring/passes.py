@@ -8,27 +8,28 @@ that a pass may be killed anywhere: it is made again from the window behind the 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 import polars as pl
 from msgspec import Struct
 
+from mainstay.catalog.releases import history
 from mainstay.intake.declared import sources_in_force
 from mainstay.monitoring import judged_labels
 from mainstay.monitoring.causes import MOST_PARTS, Picture, cause_of
 from mainstay.monitoring.drifting import Candidate, References, Window, look
 from mainstay.monitoring.estimated_quality import below_finding, find_below, track_of
 from mainstay.monitoring.false_alarms import level_of_pass
-from mainstay.monitoring.findings import Cause, Finding, Interval, severity_of
+from mainstay.monitoring.findings import Cause, Finding, Interval, concerns, severity_of
 from mainstay.monitoring.folding import Folder
 from mainstay.monitoring.intervals import wilson
 from mainstay.monitoring.performance_monitor import rate_for
 from mainstay.monitoring.service_budget import ServiceStep
 from mainstay.monitoring.service_feeds import feed_findings, feeds_of
 from mainstay.monitoring.service_report import service_report
-from mainstay.monitoring.store import Memory, Told, keep, read_findings, read_memory
+from mainstay.monitoring.store import Memory, Told, close, keep, read_findings, read_memory
 from mainstay.monitoring.upstream import changes_of
 from mainstay.monitoring.windows import BUSINESS, COLUMN, DELAYS, LABELS, SCORES, SERVICE, Counted, read_windows
 from mainstay.signing import load_verifier
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from mainstay.state.database import Database
     from mainstay.workspace import Workspace
 
+SHORT_DIGEST: Final = 19  # "sha256:" and 12 digits
 PARTS: Final = 4  # how often in its length a window is judged
 MOST_BEHIND: Final = 8  # of these looks that may wait; with more, each window is judged once
 PAST_DAYS: Final = 57.0  # that earlier windows of the same hours are taken from
@@ -87,35 +89,38 @@ class Monitor:
         folded = self.folder.fold(stop)
         table = self.folder.table()
         told: list[Told] = []
+        closed: tuple[Standing, ...] = ()
         if table is not None and in_force.version is not None:
-            changes = changes_of(self._workspace, self._name, load_verifier(self._workspace.keys))
+            releases = history(self._workspace.releases, self._name, load_verifier(self._workspace.keys))
             memory = read_memory(self._database, self._name)
-            for window in _due(table, in_force.capability, memory, instant):
+            windows = _due(table, in_force.capability, memory, instant)
+            monitoring = in_force.capability.monitoring
+            changes = changes_of(self._workspace, self._name, releases, monitoring, table) if windows else ()
+            around = _Around(in_force, changes, releases[-1].deciding)
+            for place, window in enumerate(windows, 1):
                 if stop():
                     break
-                memory, one = self._judge(table, in_force, window, memory, folded, changes)
+                waiting = len(windows) - place
+                memory, one = self._judge(table, around, window, memory, folded, waiting)
                 told.append(one)
+            seen = instant if memory is None or memory.judged_until is None else memory.judged_until
+            closed = close(self._database, self._name, around.left, seen)
         return Passed(
             position=folded.position,
             decisions=folded.decisions,
             outcomes=folded.outcomes,
             windows=len(told),
             opened=tuple(each for one in told for each in one.opened),
-            resolved=tuple(each for one in told for each in one.resolved),
+            resolved=(*(each for one in told for each in one.resolved), *closed),
         )
 
     def _judge(
-        self,
-        table: Table,
-        in_force: InForce,
-        window: Window,
-        memory: Memory | None,
-        folded: Folded,
-        changes: tuple[Change, ...],
+        self, table: Table, around: _Around, window: Window, memory: Memory | None, folded: Folded, waiting: int
     ) -> tuple[Memory, Told]:
-        """Judge one window, and keep what was found."""
+        """Judge one window, and keep what was found. `waiting` is how many wait behind it."""
+        in_force = around.in_force
         known = read_findings(self._database, self._name, open_only=True)
-        view = _View(self._name, in_force.capability, window, table, changes, known, self._references)
+        view = _View(self._name, around, window, table, known, self._references)
         last = None if memory is None else memory.judged_until
         since_last = window.end - last if last is not None and last < window.end else window.end - window.begin
         level = level_of_pass(in_force.capability.monitoring.false_alarms_per_month, since_last)
@@ -129,10 +134,11 @@ class Monitor:
             judged_until=window.end,
             position=folded.position,
             windows=1 + (0 if memory is None else memory.windows),
+            waiting=waiting,
             labels={version: judged_labels.encode(each.memory) for version, each in judged.items()},
         )
         before = None if memory is None else memory.at
-        told = keep(self._database, self._name, findings, made, looked_at=checked, before=before, seen=window.end)
+        told = keep(self._database, self._name, findings, made, looked_at=checked, left=around.left, before=before)
         return made, told
 
 
@@ -172,16 +178,39 @@ def _floor(at: datetime, apart: timedelta) -> datetime:
 
 
 @dataclass(frozen=True, slots=True)
+class _Around:
+    """What stands around the windows of a pass."""
+
+    in_force: InForce
+    changes: tuple[Change, ...]
+    deciding: frozenset[str]  # the versions that decide now, whenever the windows were
+
+    def left(self, finding: Finding) -> str:
+        """Why a finding is of no account any more; empty where it is of some."""
+        if concerns(finding, self.deciding):
+            return ""
+        return f"version {(finding.version or '')[:SHORT_DIGEST]} decides no more"
+
+
+@dataclass(frozen=True, slots=True)
 class _View:
     """One window of a capability, and what is read of it."""
 
     name: str
-    capability: Capability
+    around: _Around
     window: Window
     table: Table
-    changes: tuple[Change, ...]
     known: Sequence[Standing]
     references: dict[str, References]  # by version, made so far
+    few: list[Counted] = field(default_factory=list)  # what `_read` has read
+
+    @property
+    def capability(self) -> Capability:
+        return self.around.in_force.capability
+
+    @property
+    def changes(self) -> tuple[Change, ...]:
+        return self.around.changes
 
     @property
     def length(self) -> timedelta:
@@ -191,7 +220,7 @@ class _View:
         self, folder: Folder, judged: dict[str, Judged], level: float, since_last: timedelta
     ) -> tuple[list[Finding], Callable[[Finding], bool]]:
         """All that is found about the window; and whether an open finding was looked at."""
-        counted = self._read(self.window.begin, [SERVICE, COLUMN, BUSINESS, SCORES])
+        counted = self._read(self.window.begin, [SERVICE, BUSINESS, SCORES])
         looked = self._look(folder, counted, level)
         below, estimated = self._estimate(folder, counted, judged, since_last)
         violations = self._violations()
@@ -214,8 +243,7 @@ class _View:
         monitoring = self.capability.monitoring
         if monitoring.labels is None:
             return {}
-        end = _floor(self.window.end, self.length)
-        begin = end - self.length * math.ceil(timedelta(days=judged_labels.MOST_DAYS) / self.length)
+        begin, end = self._labelled_since, _floor(self.window.end, self.length)
         counted = self._read(begin, [SERVICE, LABELS, DELAYS, SCORES])
         first = counted.frame["step"].min()
         if first is None:
@@ -257,8 +285,8 @@ class _View:
 
     def _look(self, folder: Folder, counted: Counted, level: float) -> dict[str, Looked]:
         """The drift of each version that decided enough."""
-        past = self._read(self.window.begin - timedelta(days=PAST_DAYS), [COLUMN], whole_only=True)
-        both = Counted(pl.concat([past.frame, counted.frame]))
+        begin, end = self.window.begin, self.window.end
+        both = read_windows(self.table, begin - timedelta(days=PAST_DAYS), end, [COLUMN], segments_since=begin)
         candidates = []
         for version in dict.fromkeys(version for version, stage in counted.groups() if stage != "shadow"):
             layout = folder.layout(version)
@@ -313,8 +341,7 @@ class _View:
 
     def _service(self) -> list[Finding]:
         """What is to be told of service levels at the end of the window."""
-        days = timedelta(days=max(self.capability.service_levels.period_days, 9.0))
-        counted = self._read(self.window.end - max(days, 2 * self.length), [SERVICE])
+        counted = self._read(self._served_since, [SERVICE])
         steps = [ServiceStep(begin, counts) for begin, counts in counted.service()]
         return list(service_report(self.capability, steps, self.window.end).findings)
 
@@ -366,6 +393,7 @@ class _View:
             if each.is_drift and each.segment is None
         }
         metrics = {(version, metric) for version, one in judged.items() for metric, _ in one.looked_at}
+        shown = self._shown({version: one for version, one in looked.items() if version in self.around.deciding})
 
         def was(finding: Finding) -> bool:
             if finding.code in {"quality_below", "quality_fell"}:
@@ -375,16 +403,55 @@ class _View:
             if finding.code == "estimate_below":
                 return is_gone or (version, column) in estimated
             if is_of_column(finding):
+                if version not in self.around.deciding and shown(finding):
+                    return True
                 is_told = (version, column) in whole  # by another finding: about all, or that says more
                 return is_gone or is_told or (version, column, finding.segment) in over
             return True
 
         return was
 
-    def _read(self, begin: datetime, kinds: Sequence[str], *, whole_only: bool = False) -> Counted:
-        end = self.window.begin if whole_only else self.window.end
-        counted = read_windows(self.table, begin, end, kinds)
-        return Counted(counted.frame.filter(pl.col("segment").is_null())) if whole_only else counted
+    def _shown(self, looked: dict[str, Looked]) -> Callable[[Finding], bool]:
+        """Whether the versions that decide have shown what a finding says of the data of another: so, or over.
+
+        What none of them reads is of no account either.
+        """
+        smallest = self.capability.monitoring.smallest_drift
+        comparisons = [each for one in looked.values() for each in one.comparisons]
+        known = {each.column for each in comparisons}
+        sure = {(each.column, each.segment) for each in comparisons if each.is_drift or each.is_over(smallest)}
+
+        def was(finding: Finding) -> bool:
+            column = finding.column or ""
+            return bool(known) and (column not in known or bool(sure & {(column, None), (column, finding.segment)}))
+
+        return was
+
+    def _read(self, begin: datetime, kinds: Sequence[str]) -> Counted:
+        """Rows of all kinds but those of columns: they are few, and read once for all that is asked of a window."""
+        if not self.few:
+            self.few.append(read_windows(self.table, self._earliest, self.window.end, _FEW))
+        own = pl.col("step") >= begin.astimezone(UTC), pl.col("kind").is_in(list(kinds))
+        return Counted(self.few[0].frame.filter(own))
+
+    @property
+    def _labelled_since(self) -> datetime:
+        """The begin of the first cohort of labels that is looked at."""
+        cohorts = math.ceil(timedelta(days=judged_labels.MOST_DAYS) / self.length)
+        return _floor(self.window.end, self.length) - self.length * cohorts
+
+    @property
+    def _served_since(self) -> datetime:
+        """The begin of the period that service levels are promised for."""
+        days = timedelta(days=max(self.capability.service_levels.period_days, 9.0))
+        return self.window.end - max(days, 2 * self.length)
+
+    @property
+    def _earliest(self) -> datetime:
+        return min(self._labelled_since, self._served_since)
+
+
+_FEW: Final = (SERVICE, LABELS, DELAYS, BUSINESS, SCORES)
 
 
 def is_of_column(finding: Finding) -> bool:

@@ -1,12 +1,13 @@
-"""The reference of a version as counts: what its inputs and outputs are like when all is well, stored once as JSON.
+"""A reference as counts: what columns are like when all is well, counted once.
 
-Rows are counted in up to 24 blocks in their order. When the order is that of time, the blocks show how much shares vary
-from time to time; when it is not, they show what independent rows would, and the steps of windows show the rest.
+Rows are counted in blocks in their order. When the order is that of time, the blocks show how much shares vary from
+time to time; when it is not, they show what independent rows would, and the steps of windows show the rest. The layout
+of a version (`layouts`) is made so, and a table without a version has its counts stored as JSON.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import msgspec
 import numpy as np
@@ -18,7 +19,12 @@ from mainstay.monitoring.drift import Sample
 from mainstay.monitoring.histograms import Histogram, Tally
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import polars as pl
+    from numpy.typing import NDArray
+
+    Places: TypeAlias = NDArray[np.intp]
 
 MOST_BLOCKS: Final = 24
 BLOCK_ROWS: Final = 50  # at least
@@ -40,20 +46,33 @@ class ReferenceCounts(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 def count_reference(frame: pl.DataFrame) -> ReferenceCounts:
-    """Bins and counts of reference rows, in the order of time where there is one. Raises Misuse when there are none.
-
-    A column whose named values had to be chosen among many is counted in the rows that had no part in the choice.
-    """
+    """Bins and counts of reference rows, in the order of time where there is one. Raises Misuse when there are none."""
     columns = make_bins(frame)
     many = min(MOST_BLOCKS, max(1, frame.height // BLOCK_ROWS))
-    block = np.arange(frame.height) * many // frame.height
+    (blocks,) = count_blocks(frame, columns, many)
+    return ReferenceCounts(columns=columns, blocks=tuple(blocks))
+
+
+def count_blocks(
+    frame: pl.DataFrame, columns: Sequence[Column], many: int, groupings: Sequence[tuple[Places, int]] = ()
+) -> list[list[dict[str, Histogram]]]:
+    """Histograms of `many` runs of neighbouring rows, in their order: of all rows, and then for each grouping.
+
+    A grouping is the group of each row, (rows,) from 0, and how many there are; of each group, all its runs follow each
+    other. A column whose named values had to be chosen among many is counted in the rows without a part in the choice.
+    """
     chosen = [each for each in columns if isinstance(each.bins, Values) and each.bins.chosen_from_even_rows]
-    tally = Tally([each for each in columns if each not in chosen], (many,))
-    tally.add(frame, [block])
-    rest = Tally(chosen, (many,))
-    rest.add(frame.gather_every(2, 1), [block[1::2]])
-    pairs = zip(tally.result(), rest.result(), strict=True)
-    return ReferenceCounts(columns=columns, blocks=tuple({**one, **other} for one, other in pairs))
+    others = [each for each in columns if each not in chosen]
+    tallies = []
+    for part, some, rows in ((frame, others, slice(None)), (frame.gather_every(2, 1), chosen, slice(1, None, 2))):
+        block = np.arange(part.height) * many // max(1, part.height)
+        tally = Tally(some, (many, *(many * size for _, size in groupings)))
+        tally.add(part, [block, *(places[rows] * many + block for places, _ in groupings)])
+        tallies.append(tally)
+    return [
+        [{**one, **other} for one, other in zip(*(tally.result(place) for tally in tallies), strict=True)]
+        for place in range(1 + len(groupings))
+    ]
 
 
 def decode_reference(content: bytes) -> ReferenceCounts:

@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 from msgspec import Struct
 
+from mainstay.catalog.releases import history
 from mainstay.intake.declared import sources_in_force
 from mainstay.monitoring import causes, judged_labels
 from mainstay.monitoring.binning import Values
@@ -24,16 +25,19 @@ from mainstay.monitoring.findings import (  # noqa: TC001 - msgspec reads the ty
 from mainstay.monitoring.folding import Folder
 from mainstay.monitoring.histograms import merge
 from mainstay.monitoring.intervals import Estimate, wilson
-from mainstay.monitoring.label_counts import measured, score_bins
+from mainstay.monitoring.label_counts import business_value, measured, measured_segments, reads_outcome, score_bins
 from mainstay.monitoring.layouts import INPUT
+from mainstay.monitoring.metrics import Measured  # noqa: TC001 - msgspec reads the types of a struct
 from mainstay.monitoring.performance_monitor import FEWEST_LABELS
 from mainstay.monitoring.selective import SelectiveMean  # noqa: TC001 - msgspec reads the types of a struct
 from mainstay.monitoring.selective_counts import ASKED, corrected
-from mainstay.monitoring.service_budget import ServiceStep
+from mainstay.monitoring.service_budget import ServiceStep, left_of, tallies_over_time
+from mainstay.monitoring.service_objectives import objectives_of
 from mainstay.monitoring.service_report import ServiceReport, service_report
 from mainstay.monitoring.store import read_findings, read_memory
 from mainstay.monitoring.upstream import changes_of
 from mainstay.monitoring.windows import (
+    BUSINESS,
     COLUMN,
     DELAYS,
     ENDED,
@@ -143,6 +147,32 @@ class Reliable(Struct, frozen=True, kw_only=True):
     rows: int
 
 
+class Segmented(Struct, frozen=True, kw_only=True):
+    """A metric of all mature cohorts together, and within each value of the segment fields."""
+
+    version: str
+    metric: str
+    whole: Measured
+    segments: tuple[Measured, ...]  # those with the most labels first; their intervals hold together
+
+    def stands_out(self, segment: Measured) -> bool:
+        """Whether the whole's value is out of the segment's interval."""
+        one, all_of_it = segment.estimate, self.whole.estimate
+        return one is not None and all_of_it is not None and not one.low <= all_of_it.value <= one.high
+
+
+class Business(Struct, frozen=True, kw_only=True):
+    """A number that the business cares for, window by window."""
+
+    name: str
+    unit: str | None
+    at_least: float | None
+    at_most: float | None
+    of_outcomes: bool  # whether it needs labels: those of newer windows may be still to come
+    points: tuple[At, ...]
+    left_out: int  # decisions of the newest of these windows for which it has no value
+
+
 class LabelTimes(Struct, frozen=True, kw_only=True):
     """When labels come."""
 
@@ -163,6 +193,7 @@ class LabelFacts(Struct, frozen=True, kw_only=True):
     quality: tuple[Quality, ...] = ()
     estimated: tuple[Estimated, ...] = ()
     corrected: tuple[Corrected, ...] = ()  # of the newest mature cohort, where decisions lack labels
+    segments: tuple[Segmented, ...] = ()  # of the mature cohorts
     reliability: tuple[Reliable, ...] = ()  # of the version with the most decisions
     times: LabelTimes | None = None  # of the same
     waiting: int = 0  # its cohorts that still wait for labels
@@ -187,6 +218,7 @@ class Report(Struct, frozen=True, kw_only=True):
     decisions: tuple[At, ...]
     drift: tuple[DriftSeries, ...]
     labels: LabelFacts
+    business: tuple[Business, ...]
     service: ServiceReport | None
     budgets: tuple[BudgetSeries, ...]
     changes: tuple[Change, ...]
@@ -210,8 +242,8 @@ def gather(workspace: Workspace, lake: Lake, database: Database, name: str, sinc
     length = timedelta(hours=max(capability.monitoring.window_hours, capability.monitoring.step_hours))
     begin = until - 30 * length if since is None else since
     findings = read_findings(database, name, since=begin)
-    released = in_force.version is not None
-    changes = changes_of(workspace, name, load_verifier(workspace.keys)) if released else ()
+    releases = () if in_force.version is None else history(workspace.releases, name, load_verifier(workspace.keys))
+    changes = changes_of(workspace, name, releases, capability.monitoring, table) if releases else ()
     view = _Facts(capability.monitoring, table, folder, memory, begin, until, length)
     counted = view.read(begin, [SERVICE])
     return Report(
@@ -231,6 +263,7 @@ def gather(workspace: Workspace, lake: Lake, database: Database, name: str, sinc
         decisions=tuple(_decisions(counted, begin, until)),
         drift=view.drift(counted, findings),
         labels=view.labels(counted),
+        business=view.business(),
         service=view.service(capability),
         budgets=view.budgets(capability),
         changes=tuple(change for change in changes if begin <= change.at <= until + length),
@@ -336,6 +369,7 @@ class _Facts:
                 quality=(*quality, *facts.quality),
                 estimated=(*self._estimated(version, cohorts), *facts.estimated),
                 corrected=(*_corrected(version, cohorts, verdicts), *facts.corrected),
+                segments=(*_segmented(version, self._monitoring, cohorts, verdicts), *facts.segments),
                 reliability=tuple(_reliable(pl.concat(whole))) if labels.kind == "binary" and whole else (),
                 times=None if curve is None else _times(curve),
                 waiting=len(young),
@@ -392,17 +426,42 @@ class _Facts:
 
     def budgets(self, capability: Capability) -> tuple[BudgetSeries, ...]:
         """What is left of each budget at the end of each window."""
-        period = timedelta(days=capability.service_levels.period_days)
-        steps = self._steps(period + (self._until - self._begin))
-        found: dict[str, list[At]] = {}
+        levels = capability.service_levels
+        steps = self._steps(timedelta(days=levels.period_days) + (self._until - self._begin))
         count = min(MOST_POINTS, max(0, math.floor((self._until - self._begin) / self._length)))
-        for back in range(count, -1, -1):
-            at = self._until - back * self._length
-            known = [each for each in steps if at - period < each.begin <= at]
-            for budget in service_report(capability, known, at).budgets if known else ():
-                if budget.left is not None:
-                    found.setdefault(budget.objective.name, []).append(At(at, budget.left, rows=budget.tally.of))
-        return tuple(BudgetSeries(name=name, points=tuple(points)) for name, points in found.items())
+        moments = [self._until - back * self._length for back in range(count, -1, -1)]
+        found = []
+        for objective in objectives_of(levels):
+            tallies = tallies_over_time(objective, steps, moments, levels.period_days)
+            left = [(at, left_of(objective, whole), whole.of) for at, whole in zip(moments, tallies, strict=True)]
+            points = tuple(At(at, share, rows=rows) for at, share, rows in left if share is not None)
+            if points:
+                found.append(BudgetSeries(name=objective.name, points=points))
+        return tuple(found)
+
+    def business(self) -> tuple[Business, ...]:
+        rows = self.read(self._begin, [BUSINESS]).frame.sort("step")
+        found = []
+        for metric in self._monitoring.business:
+            own = rows.filter(pl.col("name") == metric.name)
+            points, left_out = [], 0
+            for begin, places in self._windows(own["step"].to_list()):
+                one, n, without = business_value(own[places])
+                if one is not None and n >= FEWEST_LABELS:
+                    points.append(At(begin, one.value, one.low, one.high, n))
+                    left_out = without
+            found.append(
+                Business(
+                    name=metric.name,
+                    unit=metric.unit,
+                    at_least=metric.at_least,
+                    at_most=metric.at_most,
+                    of_outcomes=reads_outcome(metric),
+                    points=tuple(points[-MOST_POINTS:]),
+                    left_out=left_out,
+                )
+            )
+        return tuple(found)
 
     def _steps(self, back: timedelta) -> list[ServiceStep]:
         return [ServiceStep(at, counts) for at, counts in self.read(self._until - back, [SERVICE]).service()]
@@ -417,6 +476,25 @@ def _corrected(
         share = corrected(mature[-1].ended, name)
         if share is not None and share.labels < share.decisions:
             found.append(Corrected(version=version, name=name, begin=mature[-1].begin, share=share))
+    return found
+
+
+def _segmented(
+    version: str,
+    monitoring: Monitoring,
+    cohorts: Sequence[judged_labels.CohortCounts],
+    verdicts: Sequence[CohortVerdict],
+) -> list[Segmented]:
+    mature = [each.labels for each, verdict in zip(cohorts, verdicts, strict=False) if verdict.mature]
+    if monitoring.labels is None or not mature:
+        return []
+    rows = pl.concat(mature)
+    found = []
+    for metric in monitoring.metrics:
+        parts = measured_segments(metric, monitoring.labels, rows, fewest=judged_labels.SEGMENT_LABELS)
+        whole = measured(metric, monitoring.labels, rows.filter(pl.col("segment").is_null()))
+        if parts and whole.estimate is not None:
+            found.append(Segmented(version=version, metric=metric.name, whole=whole, segments=tuple(parts)))
     return found
 
 

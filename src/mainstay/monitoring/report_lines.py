@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
     from mainstay.monitoring.estimation_record import Track
     from mainstay.monitoring.findings import Cause, Part, Severity, Standing
-    from mainstay.monitoring.report import Corrected, Estimated, Report
+    from mainstay.monitoring.metrics import Measured
+    from mainstay.monitoring.report import Business, Corrected, Estimated, LabelTimes, Report, Segmented
 
 MOST_LINES: Final = 6  # findings of one cause that are told one by one
 SHORT_DIGEST: Final = 19  # "sha256:" and 12 digits
@@ -36,7 +37,7 @@ def lines_of(report: Report) -> list[str]:
     over = [each for each in report.findings if not each.is_open]
     if over:
         found += ["", f"over since {_at(report.since)}:"]
-        found += [f"  {_at(each.since)} to {_at(each.resolved)}  {_said(each)}" for each in over[:MOST_LINES]]
+        found += [f"  {_over(each)}" for each in over[:MOST_LINES]]
         found += [f"  and {len(over) - MOST_LINES} more (--json)"] if len(over) > MOST_LINES else []
     return found
 
@@ -118,6 +119,11 @@ def _said(standing: Standing) -> str:
     return f"{finding.code}: {finding.text}{interval}{against}"
 
 
+def _over(standing: Standing) -> str:
+    closed = f"; closed, since {standing.closed}" if standing.closed else ""
+    return f"{_at(standing.since)} to {_at(standing.resolved)}  {_said(standing)}{closed}"
+
+
 def _well(report: Report) -> list[str]:
     """What is known beside the findings, and what is not known."""
     found = []
@@ -135,8 +141,11 @@ def _well(report: Report) -> list[str]:
     found += [f"  all cases {corrected_in_words(each)}" for each in report.labels.corrected]
     if report.labels.corrected:
         found.append(f"            these assume: {SELECTIVE}")
-    if report.labels.waiting:
-        found.append(f"  labels    {report.labels.waiting} windows still wait for labels")
+    found += [line for each in report.labels.segments for line in _segments(each)]
+    found += [f"  business  {business_in_words(each)}" for each in report.business]
+    known = [] if report.labels.times is None else [label_times_in_words(report.labels.times)]
+    known += [f"{report.labels.waiting} windows still wait for labels"] if report.labels.waiting else []
+    found += [f"  labels    {'; '.join(known)}"] if known else []
     if report.service is not None:
         for budget in report.service.budgets:
             left = "unknown" if budget.left is None else f"{budget.left:.0%}"
@@ -156,6 +165,54 @@ def _estimated(estimated: Estimated) -> list[str]:
         f" {newest.rows:,} decisions, window of {_at(newest.at)}; no measurement, it assumes {estimated.assumption}"
     )
     return [value, f"            {track_in_words(estimated.track)}"]
+
+
+def _segments(segmented: Segmented) -> list[str]:
+    """A metric within segments, those that stand out first."""
+    whole = segmented.whole.estimate
+    assert whole is not None, "a metric within segments has a value of the whole"
+    told = sorted(segmented.segments, key=lambda each: not segmented.stands_out(each))
+    found = [f"  segments  {segmented.metric} {whole.value:.3f} of all {segmented.whole.n:,} mature labels; of these"]
+    for each in told[:MOST_LINES]:
+        apart = ", unlike the whole" if segmented.stands_out(each) else ""
+        found.append(f"            {segment_in_words(each)}{apart}")
+    if len(told) > MOST_LINES:
+        found.append(f"            and {len(told) - MOST_LINES} more (--html, --json)")
+    return found
+
+
+def segment_in_words(measured: Measured) -> str:
+    """A metric within a segment, in a few words."""
+    field, value = measured.segment or ("", "")
+    one = measured.estimate
+    seen = "unknown" if one is None else f"{one.value:.3f} [{one.low:.3f}, {one.high:.3f}]"
+    return f"{field}={value} {seen} of {measured.n:,}"
+
+
+def business_in_words(business: Business) -> str:
+    """A number that the business cares for, of the newest window that has it, in a line."""
+    if not business.points:
+        return f"{business.name} unknown: too few decisions have a value in any window"
+    newest = business.points[-1]
+    unit = f" {business.unit}" if business.unit else ""
+    interval = "" if newest.low is None or newest.high is None else f" [{newest.low:.4g}, {newest.high:.4g}]"
+    bounds = [("at least", business.at_least), ("at most", business.at_most)]
+    declared = "".join(f", declared {word} {bound:g}" for word, bound in bounds if bound is not None)
+    left_out = f"; {business.left_out:,} more have no value" if business.left_out else ""
+    of = "decisions with labels" if business.of_outcomes else "decisions"
+    return (
+        f"{business.name} {newest.value:.4g}{interval}{unit} a decision, of {newest.rows:,} {of}, window of"
+        f" {_at(newest.at)}{declared}{left_out}"
+    )
+
+
+def label_times_in_words(times: LabelTimes) -> str:
+    """When labels come, in a line."""
+    days, share, *_ = times.points[-1]
+    said = f"{share:.0%} of decisions have a label after {days:.1f} days"
+    if times.mature_days is not None:
+        said += f"; 95 % of the labels that come are there after {times.mature_days:.1f} days"
+    return said
 
 
 def corrected_in_words(corrected: Corrected) -> str:

@@ -20,7 +20,14 @@ from mainstay.monitoring.plots import (
     named_levels,
     reliability,
 )
-from mainstay.monitoring.report_lines import SHORT_DIGEST, corrected_in_words, grouped, track_in_words
+from mainstay.monitoring.report_lines import (
+    SHORT_DIGEST,
+    business_in_words,
+    corrected_in_words,
+    grouped,
+    label_times_in_words,
+    track_in_words,
+)
 from mainstay.monitoring.selective import ASSUMPTION as SELECTIVE
 
 if TYPE_CHECKING:
@@ -28,7 +35,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from mainstay.monitoring.findings import Cause, Change, Standing
-    from mainstay.monitoring.report import At, DriftSeries, Estimated, Quality, Report
+    from mainstay.monitoring.report import At, DriftSeries, Estimated, Quality, Report, Segmented
 
 _PAGE: Final = """\
 body{margin:0;background:var(--page);color:var(--ink);font:16px/1.5 system-ui,-apple-system,"Segoe UI",sans-serif}
@@ -61,6 +68,7 @@ def page_of(report: Report) -> str:
         _head(report),
         _findings(report),
         _quality(report),
+        _business(report),
         _drift(report),
         _service(report),
         _over(report.findings),
@@ -162,10 +170,7 @@ def _quality(report: Report) -> str:
         plots.append(reliability("Is a stated probability what comes true?", said, bins))
     if labels.times is not None:
         points = [Point(days, share, low, high) for days, share, low, high in labels.times.points]
-        last = points[-1]
-        said = f"{last.value:.0%} of decisions have a label after {last.at:.1f} days."
-        if labels.times.mature_days is not None:
-            said += f" 95 % of the labels that come are there after {labels.times.mature_days:.1f} days."
+        said = f"{label_times_in_words(labels.times)}."
         plots.append(lines("When labels come", said, [Series("share with a label", points)], over="days", percent=True))
     shown = [plot for plot in plots if plot]
     if not shown:
@@ -176,6 +181,7 @@ def _quality(report: Report) -> str:
             f'<h3>Over all decisions, labelled or not</h3><ul class="said-list">{told}</ul>'
             f'<p class="soft">These assume: {escape(SELECTIVE)}.</p>'
         )
+    shown += [_segments(each) for each in labels.segments]
     note = f'<p class="soft">{labels.waiting} windows still wait for labels.</p>' if labels.waiting else ""
     title = "Quality: measured by labels, estimated without" if labels.estimated else "Quality, once labels are there"
     return f"<h2>{title}</h2>{note}{''.join(shown)}"
@@ -201,6 +207,48 @@ def _metric(quality: Quality, estimated: Estimated | None, report: Report) -> st
     bound = None if quality.bound is None else Bound(quality.bound, f"declared {quality.bound:g}")
     title = f"{quality.metric.replace('_', ' ')}, version {quality.version[:SHORT_DIGEST]}"
     return lines(title, " ".join(said), drawn, events=_events(report), bound=bound)
+
+
+def _segments(segmented: Segmented) -> str:
+    """A table of a metric within segments."""
+    whole = segmented.whole.estimate
+    assert whole is not None, "a metric within segments has a value of the whole"
+    rows = ""
+    for each in segmented.segments:
+        field, value = each.segment or ("", "")
+        one = each.estimate
+        seen = ("unknown", "") if one is None else (f"{one.value:.3f}", f"{one.low:.3f} to {one.high:.3f}")
+        rows += (
+            f'<tr><td><code>{escape(field)}</code></td><td>{escape(value)}</td><td class="n">{seen[0]}</td>'
+            f'<td class="n">{seen[1]}</td><td class="n">{each.n:,}</td>'
+            f"<td>{'unlike the whole' if segmented.stands_out(each) else ''}</td></tr>"
+        )
+    head = "".join(
+        f'<th scope="col"{kind}>{name}</th>'
+        for name, kind in (
+            *(("segment", ""), ("value", ""), ("metric", ' class="n"'), ("interval", ' class="n"')),
+            *(("labels", ' class="n"'), ("verdict", "")),
+        )
+    )
+    name = segmented.metric.replace("_", " ")
+    return (
+        f"<h3>{escape(_capital(name))} by segment, version {escape(segmented.version[:SHORT_DIGEST])}</h3>"
+        f'<p class="soft">Of the mature windows together; {whole.value:.3f}, interval {whole.low:.3f} to'
+        f" {whole.high:.3f}, of all {segmented.whole.n:,} labels. The intervals of the segments hold all at once.</p>"
+        f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+    )
+
+
+def _business(report: Report) -> str:
+    plots = []
+    for each in report.business:
+        bounds = [bound for bound in (each.at_least, each.at_most) if bound is not None]
+        bound = Bound(bounds[0], f"declared {bounds[0]:g}") if bounds else None
+        said = f"{_capital(business_in_words(each))}."
+        title = each.name.replace("-", " ")
+        series = [Series(each.name, [_point(point) for point in each.points])]
+        plots.append(lines(title, said, series, events=_events(report), bound=bound) or f"<p>{escape(said)}</p>")
+    return f"<h2>What the business cares for</h2>{''.join(plots)}" if plots else ""
 
 
 def _value(at: At) -> str:
@@ -280,7 +328,7 @@ def _service(report: Report) -> str:
 def _over(findings: Iterable[Standing]) -> str:
     rows = "".join(
         f"<tr><td>{_at(each.since)}</td><td>{_at(each.resolved)}</td><td>{escape(each.finding.code)}</td>"
-        f"<td>{escape(each.finding.text)}</td></tr>"
+        f"<td>{escape(each.finding.text)}{escape(f'; closed, since {each.closed}' if each.closed else '')}</td></tr>"
         for each in findings
         if each.resolved is not None
     )

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 COARSE: Final = 15  # bins of as many rows each, in which calibrations are learned
 _FINE: Final = 8  # bins of as many rows each, in one of those
-_BLOCK: Final = 2**13  # scores that stay in the processor's cache
+_BLOCK: Final = 2**14  # scores that stay in the processor's cache
 _EVEN: Final = 16  # parts of the range between which there is an edge in any case: for scores the reference hardly has
 # The grid is read off the bits of a double: its exponent, and the first bits of what follows.
 _STEPS: Final = 512  # in each halving of the distance to 0 or 1, the nearer one
@@ -84,7 +84,11 @@ def _step_of(scores: Floats) -> Ints:
     steps = distances.view(np.int64)
     steps >>= _SHIFT
     steps -= _LOWEST
-    steps += np.multiply(scores > rest, _HALF + 1, dtype=np.int64)
+    rest -= scores
+    nearer_to_1 = rest.view(np.int64)
+    nearer_to_1 >>= 63  # the sign: all bits, or none
+    nearer_to_1 &= _HALF + 1
+    steps += nearer_to_1
     return steps
 
 

@@ -81,12 +81,13 @@ def _counted(kind: str, name: str, rows: pl.DataFrame, hours: float, yes: pl.Exp
     place = pl.col("outcome").replace_strict(OUTCOMES, range(len(OUTCOMES)), default=None, return_dtype=pl.Int64)
     place = place * _PLACES + pl.when(score.is_between(0.0, 1.0)).then(binned).otherwise(BINS)
     value = pl.lit(0.0) if yes is None else yes.cast(pl.Float64)
-    step = steps_of(rows["at"], hours).alias("step")
+    step, names = steps_of(rows["at"], hours).alias("step"), pl.col("version", "stage")  # texts that are long, and few
     cells = (
-        rows.select(step, "version", "stage", place.alias("place"), value.alias("x"))
+        rows.select(step, names.cast(pl.Categorical), place.alias("place"), value.alias("x"))
         .drop_nulls("place")
         .group_by("step", "version", "stage", "place")
         .agg((pl.len().cast(pl.Int64) * sign).alias("n"), pl.col("x").sum() * sign)
+        .with_columns(names.cast(pl.String))
         .sort("step", "version", "stage", "place")
     )
     found = cells.group_by("step", "version", "stage", maintain_order=True).agg(

@@ -142,11 +142,16 @@ def budget_of(
         tally=whole,
         bad_share=whole.estimate(),
         allowed_bad=allowed_bad,
-        left=1 - whole.bad / allowed_bad if whole.of else None,
+        left=left_of(objective, whole),
         burn_rate=present.bad / present.of / objective.allowed if present.of else None,
         runs_out_hours=_runs_out(objective, begins, tallies, now, period),
         burning=tuple(_burning(objective, begins, tallies, now, period_days, step_hours)),
     )
+
+
+def left_of(objective: Objective, whole: Tally) -> float | None:
+    """The share of a period's budget that is left; negative when more than all of it went; None without calls."""
+    return 1 - whole.bad / (objective.allowed * whole.of) if whole.of else None
 
 
 def tallies_over_time(

@@ -21,6 +21,7 @@ NOT_OURS: Final = frozenset({"malformed_input", "contract_violation", "outside_a
 # First reasons for which a person is asked on purpose; such reviews are neither answered nor lost.
 UNSURE: Final = frozenset({"low_confidence", "out_of_distribution"})
 
+SERVED: Final = ("outcome", "reasons", "source_batch", "seconds")  # columns of decisions that are read here
 BUCKET_RATIO: Final = 1.02  # of a latency bucket's upper to its lower end: a bound is met to 1 %
 SHORTEST_SECONDS: Final = 1e-6
 _LOG_RATIO: Final = math.log(BUCKET_RATIO)

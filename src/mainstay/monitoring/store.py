@@ -54,6 +54,7 @@ class Memory(Struct, frozen=True, kw_only=True):
     judged_until: datetime | None = None  # the end of the newest window that was judged
     position: int = 0  # of the ledger, up to where rows were counted
     windows: int = 0  # that were judged, ever
+    waiting: int = 0  # windows that were complete and not judged yet: what stands here is not the newest
     labels: dict[str, dict[str, Any]] = {}  # of each version: what `judged_labels` remembers
 
 
@@ -104,15 +105,18 @@ def keep(
     memory: Memory,
     *,
     looked_at: Callable[[Finding], bool] = lambda _: True,
+    left: Callable[[Finding], str] = lambda _: "",
     before: datetime | None = None,
-    seen: datetime,
 ) -> Told:
     """Put what a pass found into the database, in one transaction: what is new is opened, what is gone resolved.
 
-    `looked_at` says whether the pass could have found an open finding again; what it did not look at stays. `before` is
-    what `Memory.at` was when the pass began: where another pass came between, nothing is kept, and it is made again by
-    whoever comes next. `seen` is the end of the window that was judged: replayed traffic has its own time.
+    `looked_at` says whether the pass could have found an open finding again; what it did not look at stays. `left` says
+    why a finding is of no account any more, and nothing where it is: it is told all the same, and closed with that.
+    `before` is what `Memory.at` was when the pass began: where another pass came between, nothing is kept, and it is
+    made again by whoever comes next. It is seen at the end of the window that was judged: replayed traffic has its own
+    time.
     """
+    seen = memory.judged_until or memory.at
     found = {each.key: each for each in findings}
 
     def work(connection: Connection) -> Told:
@@ -120,20 +124,23 @@ def keep(
         if at != (None if before is None else _text(before)):
             return Told()
         query = sa.select(FINDINGS.c.document).where(FINDINGS.c.capability == capability, FINDINGS.c.resolved.is_(None))
-        known = {
-            each.finding.key: each
-            for document in connection.execute(query).scalars()
-            for each in [msgspec.json.decode(document, type=Standing)]
-        }
-        opened = [_opened(connection, each, seen) for key, each in found.items() if key not in known]
-        for standing in opened:
-            connection.execute(sa.insert(FINDINGS).values(id=standing.id, capability=capability, **_columns(standing)))
-        resolved = []
+        known = {each.finding.key: each for each in _standings(connection, query)}
+        opened, resolved = [], []
+        for key, finding in found.items():
+            why = left(finding)
+            standing = known.get(key) or (_closed(connection, finding) if why else None)
+            if standing is None:
+                made = _ended(_opened(connection, finding, seen), seen, why)
+                connection.execute(sa.insert(FINDINGS).values(id=made.id, capability=capability, **_columns(made)))
+                opened.append(made)
+                continue
+            again = _ended(_seen_again(standing, finding, seen), seen, why)
+            _update(connection, again)
+            resolved += [again] if standing.is_open and why else []
         for key, standing in known.items():
-            if key in found:
-                _update(connection, _seen_again(standing, found[key], seen))
-            elif looked_at(standing.finding):
-                over = replace(standing, resolved=seen)
+            why = left(standing.finding)
+            if key not in found and (why or looked_at(standing.finding)):
+                over = replace(standing, resolved=seen, closed=why)
                 _update(connection, over)
                 resolved.append(over)
         row = {"at": _text(memory.at), "document": msgspec.json.encode(memory)}
@@ -144,6 +151,36 @@ def keep(
         return Told(opened=tuple(opened), resolved=tuple(resolved))
 
     return database.write(work)
+
+
+def close(database: Database, capability: str, left: Callable[[Finding], str], seen: datetime) -> tuple[Standing, ...]:
+    """Close the open findings that are of no account any more, by what `left` says; those that were closed."""
+
+    def work(connection: Connection) -> tuple[Standing, ...]:
+        query = sa.select(FINDINGS.c.document).where(FINDINGS.c.capability == capability, FINDINGS.c.resolved.is_(None))
+        found = [_ended(each, seen, left(each.finding)) for each in _standings(connection, query)]
+        closed = tuple(each for each in found if not each.is_open)
+        for each in closed:
+            _update(connection, each)
+        return closed
+
+    return database.write(work)
+
+
+def _standings(connection: Connection, query: sa.Select[Any]) -> list[Standing]:
+    return [msgspec.json.decode(document, type=Standing) for document in connection.execute(query).scalars()]
+
+
+def _closed(connection: Connection, finding: Finding) -> Standing | None:
+    """The same finding as it was closed last, if it was: it goes on as that one, and is not told again."""
+    query = sa.select(FINDINGS.c.document).where(FINDINGS.c.capability == finding.capability)
+    newest = query.where(FINDINGS.c.key == finding.key).order_by(FINDINGS.c.last_seen.desc()).limit(1)
+    return next((each for each in _standings(connection, newest) if each.closed), None)
+
+
+def _ended(standing: Standing, seen: datetime, why: str) -> Standing:
+    """The same, closed where there is a reason."""
+    return replace(standing, resolved=seen, closed=why) if why else standing
 
 
 def _opened(connection: Connection, finding: Finding, now: datetime) -> Standing:

@@ -22,17 +22,18 @@ from mainstay.lake.conditions import AllOf, Within
 from mainstay.lake.decision_rows import DAY
 from mainstay.monitoring.drift import Sample
 from mainstay.monitoring.evidence import parse
-from mainstay.monitoring.histograms import Histogram, Moments, Tally
+from mainstay.monitoring.histograms import Moments, Tally
 from mainstay.monitoring.layouts import CONFIDENCE, INPUT, NOVELTY, OTHERS, OUTPUT, segment_codes
-from mainstay.monitoring.service_counts import NOT_OURS, ServiceCounts, merged, service_counts
+from mainstay.monitoring.service_counts import NOT_OURS, SERVED, ServiceCounts, merged, service_counts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
     from mainstay.lake.tables import Table
     from mainstay.monitoring.binning import Column
+    from mainstay.monitoring.histograms import Counts
     from mainstay.monitoring.layouts import Layout, Watched
 
     Places: TypeAlias = NDArray[np.intp]
@@ -67,6 +68,8 @@ SCHEMA: Final = pl.Schema(
 
 Row: TypeAlias = "dict[str, Any]"
 
+_NAMES: Final = pl.Categorical()  # of few values: rows are grouped by numbers, where texts would be copied and hashed
+
 
 class Group(NamedTuple):
     """What rows of counts are about."""
@@ -95,7 +98,8 @@ def steps_of(at: pl.Series, hours: float) -> pl.Series:
 def count_service(decisions: pl.DataFrame, hours: float) -> list[Row]:
     """Counts of outcomes, reasons and latency of each step, version and stage."""
     found = []
-    named = decisions.with_columns(steps_of(decisions["at"], hours).alias("step"))
+    known = decisions.select(pl.col("version", "stage").cast(_NAMES), pl.col(f"^({'|'.join(SERVED)})$"))
+    named = known.with_columns(steps_of(decisions["at"], hours).alias("step"))
     for (step, version, stage), rows in named.group_by("step", "version", "stage", maintain_order=True):
         counts = msgspec.json.encode(service_counts(rows)).decode()
         found.append(Group(step, version, stage).row(SERVICE, "", rows.height, keys=[counts]))
@@ -148,46 +152,50 @@ def _count(rows: pl.DataFrame, columns: Sequence[Column], layout: Layout, hours:
     tally = Tally(columns, (len(groups), *(len(groups) * len(values) for _, values in segments)))
     within = [segment_codes(rows[INPUT + field], values[:-1]) for field, values in segments]
     tally.add(rows, [codes, *(codes * len(values) + own for (_, values), own in zip(segments, within, strict=True))])
-    found = [_frame(groups, tally.result(), columns)]
+    found = [_frame(groups, tally.counted())]
     for grouping, (field, values) in enumerate(segments, 1):
         places = [group._replace(segment=field, value=value) for group in groups for value in values]
-        found.append(_frame(places, tally.result(grouping), columns))
+        found.append(_frame(places, tally.counted(grouping)))
     return pl.concat(found)
 
 
 def _groups(rows: pl.DataFrame, version: str, hours: float) -> tuple[list[Group], Places]:
     """The steps and stages that occur, and which of them each row is of."""
-    places = rows.select(steps_of(rows["at"], hours).alias("step"), "stage")
+    places = rows.select(steps_of(rows["at"], hours).alias("step"), pl.col("stage").cast(_NAMES))
     known = places.unique(maintain_order=True).with_row_index("group")
     codes = places.join(known, on=["step", "stage"], how="left", maintain_order="left", nulls_equal=True)["group"]
     groups = [Group(step, version, stage) for step, stage in known.select("step", "stage").iter_rows()]
     return groups, codes.to_numpy().astype(np.intp)
 
 
-def _frame(groups: Sequence[Group], counted: Sequence[dict[str, Histogram]], columns: Sequence[Column]) -> pl.DataFrame:
+def _frame(groups: Sequence[Group], counted: Sequence[Counts]) -> pl.DataFrame:
     """Rows of all groups and columns that have decisions."""
+    rows = np.array([each.counts.sum(1) for each in counted])  # of each column and group
+    column, group = np.nonzero(rows)
     places = pl.DataFrame(groups, schema={name: SCHEMA[name] for name in Group._fields}, orient="row")
-    found = []
-    for column in columns:
-        histograms = [each[column.name] for each in counted]
-        counts = np.array([each.counts for each in histograms], np.int64)
-        sums = np.array([_sums(each.moments) for each in histograms])
-        frame = places.with_columns(
+    names = pl.Series([each.column.name for each in counted], dtype=pl.String)
+    own = [(each, rows[place] > 0) for place, each in enumerate(counted)]
+    return (
+        places[group]
+        .with_columns(
             pl.col("step").dt.date().alias(DAY),
             pl.lit(COLUMN).alias("kind"),
-            pl.lit(column.name).alias("name"),
-            pl.Series("rows", counts.sum(1)),
+            names[column].alias("name"),
+            pl.Series("rows", rows[column, group]),
             pl.lit([], pl.List(pl.Int64)).alias("places"),
             pl.lit([], pl.List(pl.String)).alias("keys"),
-            pl.Series("counts", counts).arr.to_list(),
-            pl.Series("sums", sums).arr.to_list() if sums.size else pl.lit([], pl.List(pl.Float64)).alias("sums"),
+            pl.concat([_lists(each.counts[kept]) for each, kept in own]).alias("counts"),
+            pl.concat([_lists(each.moments[kept, : 3 * each.column.ordered]) for each, kept in own]).alias("sums"),
         )
-        found.append(frame.filter(pl.col("rows") > 0).select(SCHEMA.names()))
-    return pl.concat(found)
+        .select(SCHEMA.names())
+    )
 
 
-def _sums(moments: Moments | None) -> tuple[float, ...]:
-    return () if moments is None else (float(moments.n), moments.mean, moments.m2)
+def _lists(rows: NDArray[Any]) -> pl.Series:
+    if not rows.size:
+        kind = pl.List(pl.Int64 if rows.dtype == np.int64 else pl.Float64)
+        return pl.Series([[]], dtype=kind).new_from_index(0, len(rows))
+    return pl.Series(np.ascontiguousarray(rows)).arr.to_list()
 
 
 def frame_of(rows: Sequence[Row]) -> pl.DataFrame:
@@ -265,44 +273,73 @@ def merged_moments(parts: Sequence[Moments | None]) -> Moments | None:
 
 def _summed(rows: pl.DataFrame) -> dict[tuple[str | None, str | None, str], Steps]:
     """By place. All counts are taken out of the frame at once: a frame for each place would cost far more."""
+    if not rows.height:
+        return {}
     names = ["segment", "value", "name"]
-    own = rows.sort([*names, "step"], nulls_last=True)
+    own = rows.sort([*names, "step"], nulls_last=True, maintain_order=True)
     flat = own["counts"].explode(empty_as_null=False).to_numpy()
     behind = np.cumsum(own["counts"].list.len().to_numpy())  # where the counts of each row end
-    sums, starts = own["sums"].to_list(), own["step"].to_list()
-    places = own.select(names).rows()
+    begins_place = np.diff(own.select(pl.struct(names).rle_id()).to_series().to_numpy(), prepend=np.uint32(1)) != 0
+    begins_place[0] = True
+    begins_step = begins_place | (np.diff(own["step"].to_physical().to_numpy(), prepend=0) != 0)
+    firsts = np.flatnonzero(begins_step)  # the first row of each step of a place
+    starts, moments = own["step"].gather(firsts).to_list(), _of_steps(own["sums"], firsts)
     found: dict[tuple[str | None, str | None, str], Steps] = {}
-    first = 0
-    for last in range(1, len(places) + 1):
-        if last < len(places) and places[last] == places[first]:
-            continue
-        begin = behind[first - 1] if first else 0
-        counts = flat[begin : behind[last - 1]].reshape(last - first, -1)
-        moments = [Moments(int(each[0]), each[1], each[2]) if each else None for each in sums[first:last]]
-        found[places[first]] = _steps(starts[first:last], counts, moments)
-        first = last
+    places = np.flatnonzero(begins_place)
+    ends = np.append(places[1:], own.height)
+    steps = np.searchsorted(firsts, np.append(places, own.height))
+    for number, place in enumerate(own[places].select(names).rows()):
+        row, end, first, last = places[number], ends[number], steps[number], steps[number + 1]
+        counts = flat[behind[row - 1] if row else 0 : behind[end - 1]].reshape(end - row, -1)
+        if last - first < end - row:  # a step has several rows
+            counts = np.add.reduceat(counts, firsts[first:last] - row, axis=0)
+        found[place] = Steps(starts[first:last], counts, moments[first:last])
     return found
 
 
-def _steps(starts: list[datetime], counts: NDArray[np.int64], moments: list[Moments | None]) -> Steps:
-    """The sums of rows in order of their steps, of which one may have several."""
-    first = np.flatnonzero([place == 0 or start != starts[place - 1] for place, start in enumerate(starts)])
-    if len(first) == len(starts):
-        return Steps(starts, counts, moments)
-    parts = [merged_moments(part) for part in _split(moments, first)]
-    return Steps([starts[place] for place in first.tolist()], np.add.reduceat(counts, first, axis=0), parts)
+def _of_steps(sums: pl.Series, firsts: Places) -> list[Moments | None]:
+    """The moments of steps, each of which has the rows from its first to the next one's; None where a row has none."""
+    known = sums.list.len().to_numpy() > 0
+    rows = np.zeros((len(sums), 3))
+    rows[known] = sums.explode(empty_as_null=False).to_numpy().reshape(-1, 3)
+    many = np.diff(firsts, append=len(sums))
+    n, mean, m2 = rows[firsts].T
+    for behind in range(1, int(many.max())):
+        more = np.flatnonzero(many > behind)
+        others, other_mean, other_m2 = rows[firsts[more] + behind].T
+        own, both = n[more], n[more] + others
+        some = np.maximum(both, 1.0)
+        apart = other_mean - mean[more]
+        merged_mean = mean[more] + apart * (others / some)
+        merged_m2 = m2[more] + other_m2 + apart * apart * (own * others / some)
+        alone, other_alone = others == 0, own == 0
+        mean[more] = np.where(alone, mean[more], np.where(other_alone, other_mean, merged_mean))
+        m2[more] = np.where(alone, m2[more], np.where(other_alone, other_m2, merged_m2))
+        n[more] = both
+    all_known = np.logical_and.reduceat(known, firsts).tolist()
+    return [
+        Moments(int(each[0]), each[1], each[2]) if there else None
+        for there, each in zip(all_known, np.stack([n, mean, m2], axis=1).tolist(), strict=True)
+    ]
 
 
-def _split(moments: Sequence[Moments | None], first: NDArray[np.intp]) -> Iterable[Sequence[Moments | None]]:
-    ends = [*first.tolist()[1:], len(moments)]
-    return (moments[begin:end] for begin, end in zip(first.tolist(), ends, strict=True))
+def read_windows(
+    table: Table,
+    since: datetime,
+    until: datetime,
+    kinds: Sequence[str] = (),
+    *,
+    segments_since: datetime | None = None,
+) -> Counted:
+    """The steps that begin at or after `since` and before `until`; of segments from another instant on, where named.
 
-
-def read_windows(table: Table, since: datetime, until: datetime, kinds: Sequence[str] = ()) -> Counted:
-    """The steps that begin at or after `since` and before `until`. Raises Failed when the storage does not answer."""
+    Raises Failed when the storage does not answer.
+    """
     days = Within(DAY, since.date(), until.date() + timedelta(days=1))
     steps = AllOf((days, Within("step", since.astimezone(UTC), until.astimezone(UTC))))
     rows = table.frame().filter(steps.expr())
     if kinds:
         rows = rows.filter(pl.col("kind").is_in(list(kinds)))
+    if segments_since is not None:
+        rows = rows.filter(pl.col("segment").is_null() | (pl.col("step") >= segments_since))
     return Counted(rows.collect())

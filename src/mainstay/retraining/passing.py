@@ -17,7 +17,7 @@ from mainstay.catalog.releases import capabilities_with_releases, history, read_
 from mainstay.catalog.versions import FOLDER, version_path
 from mainstay.errors import MainstayError
 from mainstay.ledger.change import Change, record_change
-from mainstay.monitoring.store import read_findings
+from mainstay.monitoring.store import read_findings, read_memory
 from mainstay.retraining import store
 from mainstay.retraining.triggers import Barred, Past, look
 from mainstay.retraining.types import PRINCIPAL
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mainstay.capability.keeping import Retraining
+    from mainstay.catalog.types import Release
     from mainstay.retraining.types import Request
     from mainstay.signing import SigningKey
     from mainstay.state.database import Database
@@ -74,27 +75,33 @@ class RetrainingPass:
                 logger.error("%s: %s", name, error)  # noqa: TRY400 - the message says all
 
     def _look_at(self, steering: Steering, name: str) -> None:
-        declared = self._retraining(steering, name)
+        release = read_current(self._workspace.releases, name, self._key.verifier)
+        declared = self._retraining(steering, name, release.version)
         request = store.unsettled(steering.database, name)
         if request is None and declared is not None:
-            request = self._ask(steering, name, declared)
+            request = self._ask(steering, release, declared)
         if request is not None:
             self._go_on(steering, request)
 
-    def _retraining(self, steering: Steering, name: str) -> Retraining | None:
-        """What the version in force declares."""
-        version = read_current(self._workspace.releases, name, self._key.verifier).version
+    def _retraining(self, steering: Steering, name: str, version: str) -> Retraining | None:
+        """What the version in production declares."""
         known = self._declared.get(name)
         if known is None or known[0] != version:
             folder = version_path(steering.workspace.versions, version) / FOLDER
             known = self._declared[name] = (version, load_capability(folder).capability.retraining)
         return known[1]
 
-    def _ask(self, steering: Steering, name: str, declared: Retraining) -> Request | None:
-        """Put the request that something asks for; None where nothing does, or it may not be."""
-        database = steering.database
+    def _ask(self, steering: Steering, release: Release, declared: Retraining) -> Request | None:
+        """Put the request that something asks for; None where nothing does, or it may not be.
+
+        While monitoring catches up, what is open is what was so in some window of the past: nothing asks until then.
+        """
+        database, name = steering.database, release.capability
+        memory = read_memory(database, name)
+        if memory is not None and memory.waiting:
+            return None
         past = Past(last_ended=store.last_ended(database, name), first_release=self._first_release(name))
-        found = look(declared, read_findings(database, name, open_only=True), past, datetime.now(UTC))
+        found = look(declared, read_findings(database, name, open_only=True), past, datetime.now(UTC), release)
         if found is None:
             return None
         if isinstance(found, Barred):

@@ -1,7 +1,11 @@
 """When retraining is asked for, by itself, and when it must not be.
 
-Asking is not retraining, and retraining is not promoting. Broken data never ask: a model that is fitted to them learns
-what is broken. Nor does a change in who asks, nor trouble of the service: neither is the model's.
+Asking is not retraining, and retraining is not promoting. What asks is about the version in production, which is what
+would be trained anew: not about a canary, and not about one that has left. Broken data never ask: a model that is
+fitted to them learns what is broken. Nor does a change in who asks, nor trouble of the service: neither is the model's.
+
+*Performance* is what labels say of the model's own metrics. A number of the business is made of more than the model (of
+prices, of who asks, of what people do with answers): out of its bounds it is harm, and asks where something drifted.
 """
 
 from __future__ import annotations
@@ -11,16 +15,19 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
 
 from msgspec import Struct
 
+from mainstay.monitoring.findings import concerns
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mainstay.capability.keeping import Retraining
+    from mainstay.catalog.types import Release
     from mainstay.monitoring.findings import Standing
 
 Cause: TypeAlias = Literal["performance", "drift_with_harm", "schedule", "by_hand"]
 
-WORSE: Final = frozenset({"quality_below", "quality_fell", "business_missed"})  # what labels say, surely
-HARM: Final = WORSE | {"estimate_below"}
+WORSE: Final = frozenset({"quality_below", "quality_fell"})  # what labels say of the model's metrics, surely
+HARM: Final = WORSE | {"business_missed", "estimate_below"}
 DRIFT: Final = frozenset({"input_drift", "output_drift", "confidence_drift", "label_rate"})
 OURS: Final = frozenset({"world_changed", "model_wrong", "unclear"})  # kinds of causes that retraining may help with
 
@@ -48,18 +55,29 @@ class Past(Struct, frozen=True, kw_only=True):
     first_release: datetime | None = None  # since when the capability has been in production
 
 
-def look(declared: Retraining, standings: Sequence[Standing], past: Past, now: datetime) -> Wish | Barred | None:
-    """What the findings and the calendar ask for; None where they ask for nothing, or the cool-down is not over."""
-    still = [each for each in standings if each.is_open]
-    wish = _wish(declared, still, past, now)
+def look(
+    declared: Retraining, standings: Sequence[Standing], past: Past, now: datetime, release: Release
+) -> Wish | Barred | None:
+    """What the findings and the calendar ask for; None where they ask for nothing, or the cool-down is not over.
+
+    `release` is in force. Findings about versions that it does not let decide are of no account.
+    """
+    still = [each for each in standings if each.is_open and concerns(each.finding, release.deciding)]
+    wish = _wish(declared, [each for each in still if each.finding.version in {None, release.version}], past, now)
     if wish is None:
         return None
-    broken = tuple(each.id for each in still if each.finding.cause.kind == "data_broken")
+    broken = tuple(each.id for each in still if _is_broken(each))
     if broken:
         return Barred(wish, "the data seem broken, and a model that is fitted to them learns what is broken", broken)
     if past.last_ended is not None and now < past.last_ended + timedelta(days=declared.cooldown_days):
         return None
     return wish
+
+
+def _is_broken(standing: Standing) -> bool:
+    """Whether it says that rows are not what they should be. That some lack a label yet is for the record alone."""
+    finding = standing.finding
+    return finding.cause.kind == "data_broken" and finding.severity != "info"
 
 
 def _wish(declared: Retraining, still: Sequence[Standing], past: Past, now: datetime) -> Wish | None:
