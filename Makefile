@@ -17,25 +17,25 @@ help: ## this list
 	@sed -n 's/^\([a-z][a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
 
 .PHONY: demo
-demo: $(VENV)/.demo ## a pilot on real flights: a minute or two after the first installation
+demo: $(VENV)/.demo ## a pilot on real flights from its first day to the end of its year: about three minutes
 	@$(BIN)/mainstay demo
 
 .PHONY: up
 up: $(VENV)/.demo ## the demo's pilot left serving, with a curl that works; Ctrl-C ends it
 	@$(BIN)/mainstay demo --serve
 
+# On all cores; tests of one file stay together, as they share what is made for them once.
+BY_FILE = -n auto --dist loadfile --no-loadscope-reorder
+IN_MEMORY = PYTEST_DEBUG_TEMPROOT="$$($(BIN)/python tests/scratch.py)"
+
 .PHONY: test
 test: $(VENV)/.dev ## every test: the fast ones first, then those that start real processes
 	@echo "-- fast tests"
-	@$(PYTEST) -q -m "not acceptance" -n auto --dist loadfile --no-loadscope-reorder
+	@$(IN_MEMORY) $(PYTEST) -q -m "not acceptance" $(BY_FILE) -o tmp_path_retention_policy=failed
 	@echo "-- acceptance tests: real processes"
-	@$(PYTEST) -q -m "acceptance and not alone and not year" -n auto --dist loadfile --no-loadscope-reorder
+	@$(PYTEST) -q -m "acceptance and not alone" $(BY_FILE)
 	@echo "-- acceptance tests that hold answers to times"
 	@$(PYTEST) -q -m "acceptance and alone"
-
-.PHONY: test-year
-test-year: $(VENV)/.dev ## the demo's year from April to December, held to its facts; some minutes
-	@$(PYTEST) -q -m year
 
 .PHONY: bench
 bench: $(VENV)/.dev ## the figures of bench/README.md, measured here; wants a quiet machine

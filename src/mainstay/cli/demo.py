@@ -29,7 +29,7 @@ from mainstay.cli.demo_feed import play_feed, serving_feed
 from mainstay.cli.demo_serving import empty_directory, find_example, serving
 from mainstay.cli.demo_story import CAPABILITY, Scene, Story, outcome_lines
 from mainstay.cli.demo_strange import send_strange
-from mainstay.cli.demo_year import play_year
+from mainstay.cli.demo_year import making_versions, play_year
 from mainstay.cli.init import create_workspace
 from mainstay.cli.registered import registered_lines
 from mainstay.cli.versions import record_promotion, record_registration
@@ -40,10 +40,10 @@ if TYPE_CHECKING:
     from mainstay.workspace import Workspace
 
 BUILT = ("model", "__pycache__", "samples.jsonl", "reference.jsonl")  # by train.py, which the demo runs itself
-PILOT, YEAR = "pilot", "year"  # folders: what is trained, and the workspace of the second part
+PILOT, VERSIONS, YEAR = "pilot", "versions", "year"  # folders: what is trained, and the workspace of the second part
 FLIGHTS_IN_APRIL = 28_330
 FLIGHTS_REPLAYED = 6_000  # a week
-ONE_IN = 3  # flights of the year
+ONE_IN = 5  # flights of the year
 KILL_AT = 0.4  # share of the replay after which a worker is killed
 
 
@@ -54,12 +54,12 @@ def demo(
     port: Annotated[int, Parameter(help="Where it serves; 0 for any free port.")] = 8321,
     part: Annotated[
         Literal["all", "day", "year"], Parameter(help="The pilot's first days, the year after them, or both.")
-    ] = "day",
+    ] = "all",
     flights: Annotated[int, Parameter(help="How many flights of April are replayed one by one.")] = FLIGHTS_REPLAYED,
     every: Annotated[int, Parameter(help="Of the year, one flight in so many.")] = ONE_IN,
     json: Annotated[bool, Parameter(negative="", help="Print the facts as JSON; the story goes to stderr.")] = False,
 ) -> int:
-    """The story of a pilot on real flights, in some minutes.
+    """The story of a pilot on real flights, from its first day to its year's end.
 
     Example: mainstay demo --serve
     """
@@ -69,10 +69,15 @@ def demo(
     story.title("The pilot: arrives more than 15 minutes late?")
     empty_directory(directory)
     _train(story, example, directory / PILOT)
-    if part != "year":
-        _play_day(story, example, directory, port=port, flights=flights, serve=serve, json=json)
-    if part != "day" and not serve:
-        play_year(story, example, directory / PILOT, directory / YEAR, every)
+    with ExitStack() as beside:
+        making = None
+        if part != "day" and not serve:
+            made = directory / VERSIONS
+            making = beside.enter_context(making_versions(example, directory / PILOT, made))
+        if part != "year":
+            _play_day(story, example, directory, port=port, flights=flights, serve=serve, json=json)
+        if making is not None:
+            play_year(story, example, making, directory / VERSIONS, directory / YEAR, every)
     if not serve:
         _conclude(story, directory, json=json)
     return 1 if story.failed else 0

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 SHORT: Final = 19  # of a digest: "sha256:" and 12 digits
 PATIENCE_SECONDS: Final = 90.0
 POLL_SECONDS: Final = 0.1
-LOOK_SECONDS: Final = 20.0  # until more traffic is sent, where the control process has nothing to say of what was
+LOOK_SECONDS: Final = 8.0  # until more traffic is sent, where the control process has nothing to say of what was
 WEEK: Final = timedelta(days=7)
 MOST_LINES: Final = 40  # of what a command said
 
@@ -154,18 +154,18 @@ class Season:
         return 0 if found is None else found.reached
 
     def _looked_at(self, rollout: Rollout, before: int) -> Rollout:
-        """The rollout when the control process has read more of it and has said so, or moved it."""
+        """The rollout when the control process has read more of it, and has done what it then says."""
         deadline = time.monotonic() + LOOK_SECONDS
         found = rollout
         while time.monotonic() < deadline:
             time.sleep(POLL_SECONDS)
+            folded = self.folded(rollout)  # kept together with what is said of it
             found = self.rollout(rollout.id)
             if found.moves != rollout.moves:
                 return self._settled(found)
-            folded = self.folded(found)
-            if folded is not None and folded.reached > before:
-                time.sleep(2 * self.scene.workspace.settings.steering_interval_seconds)  # it may act on it
-                return self._settled(self.rollout(rollout.id))
+            is_read = folded is not None and folded.reached > before
+            if is_read and found.verdicts and found.verdicts[-1].verdict == "keep_collecting":
+                break
         return found
 
     def _settled(self, rollout: Rollout) -> Rollout:

@@ -19,13 +19,14 @@ from mainstay.cli.demo_season import SHORT, Season, until
 from mainstay.cli.demo_serving import empty_directory, serving
 from mainstay.cli.demo_story import CAPABILITY, Scene
 from mainstay.cli.demo_year_report import report
-from mainstay.cli.demo_year_shadow import differing
 from mainstay.cli.demo_year_traffic import Year
 from mainstay.cli.init import create_workspace
+from mainstay.cli.shadow_shown import comparison_lines
 from mainstay.documents import shorten
 from mainstay.errors import Failed
 from mainstay.monitoring.store import read_findings
 from mainstay.retraining.store import requests_of
+from mainstay.rollout.comparison_types import Comparison
 from mainstay.server.supervisor import free_port
 from mainstay.state.database import open_database
 from mainstay.workspace import SETTINGS_FILE, open_workspace
@@ -41,20 +42,41 @@ if TYPE_CHECKING:
 
 SETTINGS: Final = """
 # Nine months in a minute: what is decided has to be seen at once. Who monitors is asked by hand here, once a month.
-lake_interval_seconds = 1.0
-steering_interval_seconds = 0.5
+lake_interval_seconds = 0.4
+steering_interval_seconds = 0.4
+refresh_seconds = 0.2
 monitor_interval_seconds = 0
 intake_workers = 0
 """
+SHADOW_HEADS: Final = ("SEGMENT", "the cases that differ")  # of its parts, of which the first is shown in part
 MOST_LINES, MOST_CHARACTERS = 26, 150  # of what is shown of a report
 WITHOUT, WITH, QUARTERS = "without weather", "with weather", "in quarters"
 FOLDERS: Final = {WITHOUT: "without-weather", WITH: "with-weather", QUARTERS: "in-quarters"}
-KILOMETRES: Final = (date(2013, 11, 4), date(2013, 11, 18))
+KILOMETRES: Final = (date(2013, 11, 18), date(2013, 12, 2))
 
 
-def play_year(story: Story, example: Path, pilot: Path, directory: Path, every: int) -> None:
-    """The year in a workspace at `directory`, from the trained folder `pilot`; about one flight in `every`."""
-    with _season(story, example, pilot, directory, every) as season:
+@contextmanager
+def making_versions(example: Path, pilot: Path, into: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process that trains what the year needs beside the pilot, into folders of `into`; ended at the end."""
+    command = [sys.executable, str(example / "versions.py"), "--pilot", str(pilot), "--into", str(into)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True, process_group=0
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def play_year(
+    story: Story, example: Path, making: subprocess.Popen[str], versions: Path, directory: Path, every: int
+) -> None:
+    """The year in a workspace at `directory`, with the folders that are being made in `versions`.
+
+    About one flight in `every` is sent.
+    """
+    with _season(story, example, making, versions, directory, every) as season:
         story.facts["year"] = {"every": every}
         _april(season)
         _summer(season)
@@ -66,20 +88,22 @@ def play_year(story: Story, example: Path, pilot: Path, directory: Path, every: 
 
 
 @contextmanager
-def _season(story: Story, example: Path, pilot: Path, directory: Path, every: int) -> Iterator[Season]:
+def _season(
+    story: Story, example: Path, making: subprocess.Popen[str], versions: Path, directory: Path, every: int
+) -> Iterator[Season]:
     story.title("April to December: kept in production")
     empty_directory(directory)
     workspace, _, token = create_workspace(directory, "demo.mainstay.local/year")
     settings = directory / SETTINGS_FILE
     settings.write_text(settings.read_text("utf-8") + SETTINGS, "utf-8")
     workspace = open_workspace(directory)
-    folders = {name: workspace.capabilities / folder for name, folder in FOLDERS.items()}
-    _make_folders(story, example, pilot, workspace.capabilities)
     scene = Scene(story, workspace, example, f"http://127.0.0.1:{free_port('127.0.0.1')}", token, 500, [])
     with ExitStack() as running:
         year = Year(scene, every)
         running.enter_context(year)
         database = running.enter_context(open_database(workspace))
+        _wait_for_versions(story, making)
+        folders = {name: versions / folder for name, folder in FOLDERS.items()}
         season = Season(scene, database, year, folders, date(2013, 4, 1))
         _register(season, WITHOUT)
         season.command("promote", CAPABILITY, "--reason", "what the desk has used since March", shown=False)
@@ -89,19 +113,18 @@ def _season(story: Story, example: Path, pilot: Path, directory: Path, every: in
         yield season
 
 
-def _make_folders(story: Story, example: Path, pilot: Path, into: Path) -> None:
-    command = [sys.executable, str(example / "versions.py"), "--pilot", str(pilot), "--into", str(into)]
+def _wait_for_versions(story: Story, making: subprocess.Popen[str]) -> None:
     with story.working("training a version without weather, and one with a mistake"):
-        made = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
-    if made.returncode:
-        raise Failed(f"versions.py failed:\n{made.stderr.strip()[-2000:]}")
-    for line in made.stdout.splitlines():
+        said, complaint = making.communicate()
+    if making.returncode:
+        raise Failed(f"versions.py failed:\n{complaint.strip()[-2000:]}")
+    for line in said.splitlines():
         story.say(line)
 
 
 def _register(season: Season, name: str) -> str:
     """Register the folder of a version; its digest."""
-    folder = season.folders[name].relative_to(season.scene.workspace.root.parent)
+    folder = season.folders[name].relative_to(season.folders[name].parents[1])
     said = season.command("register", str(season.folders[name]), "--json", shown=False)
     version: str = msgspec.json.decode(said)["version"]
     season.versions[name] = version
@@ -132,7 +155,8 @@ def _april(season: Season) -> None:
     season.go_on(date(2013, 4, 8))
     story.say(f"{season.year.decisions:,} flights decided by the version without weather")
     _register(season, WITH)
-    rollout = _promote(season, WITH, "shadow", "knows the weather")
+    story.say("It knows the weather, and warns from a chance of 18 % on, as the desk's costs ask, not from 50 %.")
+    rollout = _promote(season, WITH, "shadow", "knows the weather, and warns as the costs ask")
     rollout = season.follow(rollout, _pace)
     story.facts["year"]["weather"] = _facts(season, rollout)
     _tell_shadow(season, rollout)
@@ -141,21 +165,27 @@ def _april(season: Season) -> None:
 
 def _tell_shadow(season: Season, rollout: Rollout) -> None:
     """What the shadow had said otherwise, and where most."""
-    found = differing(season.scene.workspace, rollout.version)
-    season.story.facts["year"]["shadow"] = msgspec.to_builtins(found)
-    season.story.say(
-        f"as a shadow it decided {found.compared:,} flights beside the other; {found.differ:,} of them otherwise"
-        f" ({found.differ / max(1, found.compared):.1%}), most of all:"
-    )
-    for case in found.cases:
-        season.story.say(f"  {case.told}")
+    words = ("shadow", CAPABILITY, rollout.version[:SHORT], "--cases", "3", "--json")
+    found = msgspec.json.decode(season.command(*words, shown=False), type=Comparison)
+    lines = list(comparison_lines(found))
+    segments, cases = (next(i for i, line in enumerate(lines) if line.startswith(head)) for head in SHADOW_HEADS)
+    for line in (*lines[: segments + 4], f"... {cases - segments - 5} segments more", "", *lines[cases:]):
+        season.story.say(f"  {line}")
+    season.story.facts["year"]["shadow"] = {
+        "compared": 0 if found.whole is None else found.whole.compared,
+        "differ": 0 if found.whole is None else found.whole.differ,
+        "cases": [
+            {"id": each.decision_id, "given": each.given["probability"], "shadow": each.shadow["probability"]}
+            for each in found.cases
+        ],
+    }
 
 
 def _summer(season: Season) -> None:
     story = season.story
     story.title("Summer: what changed, and does it matter?")
-    season.go_on(date(2013, 7, 29))
-    page = season.scene.workspace.root / "monitor-july.html"
+    season.go_on(date(2013, 8, 26))
+    page = season.scene.workspace.root / "monitor-summer.html"
     _monitor(season, "--since", "35", "--html", str(page))
     season.note("drift is found and explained")
     open_ones = _open(season)
@@ -164,7 +194,7 @@ def _summer(season: Season) -> None:
     asked = _asked(season, set())
     story.say(f"the control process asks for retraining by itself: {asked.cause}, {asked.reason}")
     season.note("retraining asked for by itself")
-    _retrained(season, asked, "fitted in July", helps=True)
+    _retrained(season, asked, "fitted in August", helps=True)
 
 
 def _monitor(season: Season, *words: str) -> None:
@@ -216,7 +246,7 @@ def _retrained(season: Season, asked: Request, name: str, *, helps: bool) -> Non
 
 def _mistake(season: Season) -> None:
     story = season.story
-    story.title("September: a version with a mistake")
+    story.title("Autumn: a version with a mistake")
     season.go_on(max(season.day, date(2013, 9, 9)))
     story.say("It was fitted to a table that gives delays in quarters of an hour; calls give minutes.")
     _register(season, QUARTERS)
@@ -244,7 +274,7 @@ def _mistake(season: Season) -> None:
 
 def _october(season: Season) -> None:
     story = season.story
-    story.title("October: retraining that does not help")
+    story.title("The monthly run: retraining that does not help")
     season.go_on(max(season.day, date(2013, 10, 28)))
     known = {each.id for each in requests_of(season.database, CAPABILITY, 10)}
     words = ("retraining", "request", CAPABILITY, "--reason", "the monthly run", "--wait")
@@ -263,12 +293,15 @@ def _broken_feed(season: Season) -> None:
     _monitor(season, "--since", "14")
     broken = [each for each in _open(season) if each.finding.cause.kind == "data_broken"]
     story.facts["year"]["feed"] = [_finding(each) for each in broken]
-    story.expect(bool(broken), "the feed is found to be broken")
+    named = {each.finding.column for each in broken}
+    story.expect("input.distance" in named, "distances are found to be broken")
     season.note("the feed is mended", is_turn=True)
     new = [each for each in requests_of(season.database, CAPABILITY, 10) if each.id not in known]
     story.facts["year"]["feed_requests"] = msgspec.to_builtins(new)
     for each in new:
         story.say(f"retraining {each.status}: {each.why or each.reason}")
+    if not new:
+        story.say("nothing asks for retraining: what is broken is mended, not learned")
     story.expect(all(each.status == "barred" for each in new), "nothing retrains on broken data")
 
 

@@ -48,7 +48,8 @@ def page_of(ending: Ending, name: Callable[[str], str]) -> str:
         " the broken one left in production for a month, run over the very same flights.</p></header>"
         f"{_numbers(ending)}{_plots(ending, name)}{_worth(ending)}{_moments(ending)}"
         '<p class="soft">Dollars are those of the capability: 180 for a late flight that nobody was warned of, 40 for'
-        " a warning in vain. Bands are 95 % intervals. All days are UTC.</p>"
+        " a warning in vain. The first version warned from a chance of 50 % on; those after it warn from 18 % on, as"
+        " these costs ask. Bands are 95 % intervals. All days are UTC.</p>"
         "</main></body></html>\n"
     )
 

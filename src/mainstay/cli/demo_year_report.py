@@ -120,10 +120,10 @@ def _worth(season: Season, flights: Flights, began: date, left: date) -> list[Wo
     found.append(
         _of(flights, f"{LEFT_DAYS} days with the rollback", month, "in quarters, left there", flights.by(mistake))
     )
-    retrained = season.versions.get("fitted in July")
+    retrained = season.versions.get("fitted in August")
     if retrained is not None:
         own = pl.col("version") == retrained
-        found.append(_of(flights, "fitted in July, decided by it", own, "with weather", flights.by(weather)))
+        found.append(_of(flights, "fitted in August, decided by it", own, "with weather", flights.by(weather)))
     broken = pl.col("sent") != pl.col("input")
     found.append(
         _of(flights, "kilometres, until they were mended", broken, "miles", flights.by(season.in_production()))

@@ -34,6 +34,7 @@ COMMANDS: dict[tuple[str, ...], tuple[str, str]] = {
     ("stop",): ("mainstay.cli.stopping:stop", "Send every decision of a capability to its fallback."),
     ("resume",): ("mainstay.cli.stopping:resume", "Let a capability that was stopped decide again."),
     ("rollouts",): ("mainstay.cli.trials:rollouts", "What is on trial, and what waits for approval."),
+    ("shadow",): ("mainstay.cli.shadow:shadow", "What a shadow decides otherwise, and where most."),
     ("history",): ("mainstay.cli.trials:history", "The releases and rollouts of a capability: who, why, on what."),
     ("up",): ("mainstay.cli.processes:up", "Run all of it: serve decisions, seal the ledger."),
     ("serve",): ("mainstay.cli.processes:serve", "Run the data plane alone."),
@@ -46,7 +47,10 @@ COMMANDS: dict[tuple[str, ...], tuple[str, str]] = {
     ("explain",): ("mainstay.cli.evidence:explain", "One decision: who asked, what was in force, how it ended."),
     ("replay",): ("mainstay.cli.replay:replay", "Run recorded decisions again: is the output the same?"),
     ("erase",): ("mainstay.cli.erase:erase", "Destroy the data of a person; every proof still verifies."),
-    ("demo",): ("mainstay.cli.demo:demo", "The story of a pilot on real flights, in some minutes."),
+    ("demo",): (
+        "mainstay.cli.demo:demo",
+        "The story of a pilot on real flights, from its first day to its year's end.",
+    ),
     ("review", "list"): ("mainstay.cli.review:list_reviews", "List what waits for a person."),
     ("review", "show"): (
         "mainstay.cli.review:show_review",
