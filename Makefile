@@ -39,7 +39,7 @@ test: $(VENV)/.dev ## every test: the fast ones first, then those that start rea
 
 .PHONY: bench
 bench: $(VENV)/.dev ## the figures of bench/README.md, measured here; wants a quiet machine
-	@for name in decisions steps ledger proofs kills attacks validation contracts new dirty open_tables intake intake_kills batch ood overload drift drift_errors streams canary rollback monitor_pass; do echo "-- bench/$$name.py"; $(BIN)/python bench/$$name.py || exit 1; done
+	@for name in decisions steps ledger proofs kills attacks validation contracts new dirty open_tables intake intake_kills batch ood overload drift drift_errors streams canary shadow rollback monitor_pass; do echo "-- bench/$$name.py"; $(BIN)/python bench/$$name.py || exit 1; done
 
 .PHONY: lint
 lint: $(VENV)/.dev ## ruff: rules and format
