@@ -62,6 +62,7 @@ def until(holds: Callable[[], bool], seconds: float) -> bool:
     return True
 
 
+@pytest.mark.alone
 def test_a_model_that_is_late_is_refused_at_the_deadline(tmp_path: Path) -> None:
     workspace, token = tiny.make_served(tmp_path / "w", graph=tiny.probability_graph(slow_steps=60))
     with tiny.up(workspace, token) as up:
@@ -152,6 +153,7 @@ def test_a_drained_worker_answers_what_it_accepted(tmp_path: Path) -> None:
             assert find_entry(workspace.ledger, each["decision_id"]) is not None
 
 
+@pytest.mark.alone
 def test_a_new_release_is_served_within_two_seconds_and_no_call_is_dropped(tmp_path: Path) -> None:
     workspace, token = tiny.make_served(tmp_path / "w")
     with tiny.up(workspace, token, workers=2) as up:
@@ -188,6 +190,7 @@ def test_a_damaged_release_leaves_the_one_before_it_in_force(tmp_path: Path) -> 
         assert post(up, {"input": GOOD}).json()["release"] == 1
 
 
+@pytest.mark.alone
 def test_a_revoked_key_is_refused_within_two_seconds_and_a_new_one_let_in(tmp_path: Path) -> None:
     workspace, token = tiny.make_served(tmp_path / "w")
     key = signing_key(workspace)

@@ -148,30 +148,6 @@ async def test_an_output_that_is_too_large_is_not_read(tmp_path: Path) -> None:
         assert (await made.ask(a=2)).p == "xx"
 
 
-@pytest.mark.parametrize(
-    "act",
-    [
-        "for _ in range(1_000): print('x' * 20_000)",
-        "for _ in range(1_000): sys.stderr.write('x' * 20_000)",
-        "for _ in range(1_000): os.write(1, b'x' * 20_000)",
-        "c = ctypes.CDLL(None)\nfor _ in range(1_000): c.puts(b'x' * 20_000)\nc.fflush(None)",
-        "for _ in range(50_000): print(end='x', flush=True)",
-        "print('half \\ud800')",
-        "sys.stdout.close(); os.close(1); os.close(2)",
-    ],
-)
-async def test_what_is_printed_holds_up_nobody(act: str, tmp_path: Path) -> None:
-    async with asking(make_model(tmp_path / "v")) as made:
-        slowest, asked = 0.0, made.submit(act)
-        while asked.result is None:
-            begun = time.perf_counter()
-            await asyncio.sleep(0)
-            slowest = max(slowest, time.perf_counter() - begun)
-        assert asked.p == 2
-        assert slowest < 0.25
-        assert made.lane.restarts == 0
-
-
 async def test_what_is_printed_is_logged_to_who_asks_and_only_a_little(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
