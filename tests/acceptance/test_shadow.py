@@ -102,6 +102,8 @@ def test_a_shadow_says_what_it_would_have_decided_and_decides_nothing(tmp_path: 
         None,
     )
     assert 0 < said["seconds"] < 20
+    taken = [body["seconds"] for kind in ("decision", "shadow") for _, body in records(workspace, kind)]
+    assert any(round(seconds * 1e6) % 1000 for seconds in taken), "the loop's clock counts milliseconds; this must not"
     assert not any(name in said for name in ("input", "key", "principal"))
     assert not any(leaf["version"] == version for leaf, _ in records(workspace, "decision"))
     with Sealer(workspace.ledger, load_signing_key(workspace.keys, None), workspace.settings.log) as sealer:

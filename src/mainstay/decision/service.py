@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from time import time
+from time import monotonic, time
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -92,6 +92,7 @@ class Pending:
         "answer",
         "arm",
         "begun",
+        "came",
         "deadline",
         "due",
         "gate",
@@ -111,17 +112,18 @@ class Pending:
         "violations",
     )
 
-    def __init__(self, principal: bytes, gate: Gate, begun: float, plan: Plan) -> None:
+    def __init__(self, principal: bytes, gate: Gate, came: float, plan: Plan) -> None:
         self.principal = principal
         self.gate = gate
-        self.begun = begun
+        self.begun = monotonic()  # how long it took is measured: a loop's own clock counts whole milliseconds
+        self.came = came  # by the loop's clock, as all its times
         self.plan = plan  # of the version that decides it
         self.arm: Arm | None = None  # where its row is running: of that version, or of one on the ladder
         self.key: bytes = NULL
         self.given: Any = NULL  # JSON: bytes, or a slice of the call's body
         self.row: Row = ()
-        self.run_until = begun
-        self.deadline = begun + plan.capability.deadline_ms / 1000
+        self.run_until = came
+        self.deadline = came + plan.capability.deadline_ms / 1000
         self.due = 0.0  # when it is expected next; 0: never yet
         self.state = _RUNNING
         self.rung = -1  # the rung of the ladder it stands on
@@ -250,8 +252,8 @@ class Service:
         allowed: float = plan.capability.deadline_ms / 1000
         if request.deadline_ms is not None:
             allowed = min(allowed, request.deadline_ms / 1000)
-        item.deadline = item.begun + allowed
-        item.run_until = item.begun + min(allowed - record_seconds(allowed), plan.run_seconds)
+        item.deadline = item.came + allowed
+        item.run_until = item.came + min(allowed - record_seconds(allowed), plan.run_seconds)
         try:
             item.given = plan.given(request.input)  # 4: before anything can be recorded
         except ProtectionFailed as error:
@@ -502,7 +504,7 @@ class Service:
                 self._finish(item, None)
             return len(items)
         stamp = Stamp(place, len(items))
-        now = self._path.loop.time()
+        now = monotonic()
         framed, answers, size = [], [], 0
         for item in items:
             assert item.verdict is not None
@@ -541,7 +543,7 @@ class Service:
         item.given = NULL  # the sweeper may hold the item until its deadline: keep little
         item.row = ()
         self.waiting -= 1
-        self._path.observe(item, self._path.loop.time() - item.begun)
+        self._path.observe(item, monotonic() - item.begun)
         item.gate.arrive()
         if self.retired and not self.waiting:
             self.retire()

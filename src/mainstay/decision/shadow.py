@@ -15,6 +15,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from threading import Thread
+from time import monotonic
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import msgspec
@@ -67,8 +68,8 @@ class _Mirrored:
         self.raw = raw
         self.keyed = keyed  # it has a business key
         self.row: Row = ()
-        self.begun = 0.0
-        self.run_until = 0.0
+        self.begun = 0.0  # measured: a loop's own clock counts whole milliseconds
+        self.run_until = 0.0  # by the loop's clock
 
 
 class ShadowArm:
@@ -132,7 +133,7 @@ class ShadowArm:
             self._timer = self._loop.call_at(max(self._gather_until, self._desk.free_at), self._step)
 
     def _pause(self, begun: float) -> None:
-        """Go on, when the loop may be held again after it was since `begun`."""
+        """Go on, when the loop may be held again after it was since `begun` (`time.monotonic`)."""
         self._desk.charge(begun)
         if self._retiring is not None and not (self._queue or self._running):
             self.close()
@@ -140,15 +141,15 @@ class ShadowArm:
             self._go_on()
 
     def _step(self) -> None:
-        begun = self._loop.time()
+        begun, now = monotonic(), self._loop.time()
         self._timer = None
-        if begun < self._desk.free_at - TIMER_EARLY_SECONDS:  # another shadow came first
+        if now < self._desk.free_at - TIMER_EARLY_SECONDS:  # another shadow came first
             self._go_on()
             return
         ready: list[_Mirrored] = []
         for _ in range(min(STEP_ROWS, len(self._queue))):
             item = self._queue.popleft()
-            item.begun, item.run_until = begun, begun + self._run_seconds
+            item.begun, item.run_until = begun, now + self._run_seconds
             try:
                 item.row = self._plan.values(self._plan.decode(item.raw))
             except (msgspec.DecodeError, UnicodeDecodeError):
@@ -167,10 +168,10 @@ class ShadowArm:
     def _deliver(self, items: Sequence[_Mirrored], results: Sequence[Result]) -> None:
         if self._closed:
             return
-        begun = self._loop.time()
+        begun, now = monotonic(), self._loop.time()
         self._running -= len(items)
         late = [
-            not isinstance(each, Prediction) and begun >= item.run_until
+            not isinstance(each, Prediction) and now >= item.run_until
             for item, each in zip(items, results, strict=True)
         ]
         guarded = guard(self._plan, [item.row for item in items], results)
@@ -192,7 +193,7 @@ class ShadowArm:
             self._record(item, found, failed=False)
 
     def _record(self, item: _Mirrored, verdict: Verdict, *, failed: bool) -> None:
-        seconds = self._loop.time() - item.begun
+        seconds = monotonic() - item.begun
         recorder = self._shadow.recorder
 
         def frame(stamp: Stamp) -> bytes:
@@ -281,9 +282,12 @@ class ShadowDesk:
         self._arms.discard(arm)
 
     def charge(self, begun: float) -> None:
-        """The loop was held since `begun`: it is left alone so long that this is LOOP_SHARE of its time."""
-        now = self._loop.time()
-        self.free_at = max(self.free_at, now) + (now - begun) * (1 / LOOP_SHARE - 1)
+        """The loop was held since `begun`: it is left alone so long that this is LOOP_SHARE of its time.
+
+        `begun` is of `time.monotonic`: a step takes less than the milliseconds that the loop's own clock counts.
+        """
+        held = monotonic() - begun
+        self.free_at = max(self.free_at, self._loop.time()) + held * (1 / LOOP_SHARE - 1)
 
     def record(self, frame: Callable[[Stamp], bytes]) -> bool:
         """Record an entry with the others of these moments; whether there is room for it."""
@@ -321,7 +325,7 @@ class ShadowDesk:
 
     def _commit(self) -> None:
         """Have what waits written, a few at once."""
-        begun = self._loop.time()
+        begun = monotonic()
         self._timer = None
         if self._journal is None:
             self._have_journal()
