@@ -220,6 +220,23 @@ def test_a_report_says_the_same_to_a_person_a_page_and_a_program(watched: Watche
     assert np.isfinite([point.value for each in report.drift for point in each.points]).all()
 
 
+def test_a_version_is_held_against_its_reference_rows_from_its_first_day(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    rows = np.stack([random.normal(0, 1, 3_000) + 0.8 * (np.arange(3_000) % 3), random.normal(0, 1, 3_000)], 1)
+    even = (1 / 3, 1 / 3, 1 / 3)
+    monitoring = {**DAILY, "metrics": [{"name": "accuracy", "at_least": 0.6}]}
+    ordinary = Watched(World(tmp_path / "w", rows=rows.tolist(), reference={"file": "r.jsonl"}, monitoring=monitoring))
+    strange = Watched(ordinary.world.copied(tmp_path / "s"))
+    assert ordinary.live(0, 6, regions=even) == []
+    # Answers and how sure they are lie elsewhere, and one input in eight is like nothing among the reference rows.
+    p_values = pl.Series(np.where(random.random(700) < 0.125, 0.0004, random.random(700)))
+    strange.live(0, 1, shift=2.0, novelty=p_values, regions=even)
+    found = {each.finding.column: each.finding for each in strange.open() if each.finding.segment is None}
+    against = {name: found[name].against for name in ("input.a", "output.probability", "confidence", "novelty")}
+    assert against == {**dict.fromkeys(against, "reference rows"), "novelty": "calibration"}
+    assert {found[name].code for name in against} == {"input_drift", "output_drift", "confidence_drift", "novelty_rate"}
+
+
 def test_quality_is_estimated_before_labels_are_there_and_held_against_them_when_they_are(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     a, b = random.normal(2.5, 1, 2_000), random.normal(0, 1, 2_000)

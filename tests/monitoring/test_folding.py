@@ -10,13 +10,14 @@ import pytest
 
 import tiny
 from mainstay.capability.keeping import Labels, Metric
+from mainstay.catalog.versions import version_path
 from mainstay.monitoring.estimation_counts import added_scores
 from mainstay.monitoring.evidence import Evidence, parse
 from mainstay.monitoring.folding import WRITER, Folder
 from mainstay.monitoring.histograms import count
 from mainstay.monitoring.label_counts import business_value, delays, measured, positives
 from mainstay.monitoring.metrics import measure
-from mainstay.monitoring.windows import BUSINESS, COLUMN, DELAYS, LABELS, SCORES, SERVICE, read_windows
+from mainstay.monitoring.windows import BUSINESS, COLUMN, DELAYS, LABELS, SCORES, SERVICE, Counted, read_windows
 from monitoring.worlds import BEGIN, World
 
 if TYPE_CHECKING:
@@ -152,7 +153,68 @@ def test_reference_rows_of_a_version_are_what_its_inputs_are_compared_with(tmp_p
     layout = folder(world).layout(world.version)
     assert layout is not None
     assert (layout.inputs.of, layout.inputs.rows) == ("reference rows", 400)
-    assert layout.outputs.of == "first 500 decisions"
+    assert (layout.outputs.of, layout.outputs.rows) == ("reference rows", 400), "what its model answers to them"
+    assert layout.novelty is not None
+    assert (layout.novelty.of, layout.novelty.rows) == ("calibration", 401)
+    for name in ("output.probability", "confidence", "novelty"):
+        assert sum(block.rows for block in layout.reference_of(name).blocks[name]) == (
+            401 if name == "novelty" else 400
+        )
+    north = layout.outputs.segments["region"]["north"]["output.probability"]
+    assert sum(block.rows for block in north) == 134, "every third row"
+    of_segment = layout.novelty.segments["region"]["north"]["novelty"]
+    assert 200 < sum(block.rows for block in of_segment) < 300, (
+        "half of the first decisions: no part is calibrated alone"
+    )
+
+
+def test_answers_to_reference_rows_are_those_that_would_be_answered(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    rows = random.normal(0, 1, (400, 2))
+    sure: dict[str, Any] = {
+        "min_confidence": 0.8,
+        "fallback": [{"constant": {"probability": 0.5, "yes": False}}],
+        "when": {"low_confidence": "fallback", "out_of_distribution": "answer"},
+    }
+    world = World(tmp_path / "w", reference={"file": "r.jsonl"}, rows=rows.tolist(), **sure)
+    world.decide(500)
+    folder(world).fold()
+    layout = folder(world).layout(world.version)
+    assert layout is not None
+    p = 1 / (1 + np.exp(-rows.sum(1)))
+    expected = int((np.maximum(p, 1 - p) >= 0.8).sum())
+    assert 0 < expected < 400
+    assert (layout.outputs.of, layout.outputs.rows) == ("reference rows", expected)
+
+
+def test_where_the_model_does_not_run_outputs_are_compared_with_the_first_decisions(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    random = np.random.default_rng(0)
+    world = World(tmp_path / "w", reference={"file": "r.jsonl"}, rows=random.normal(0, 1, (400, 2)).tolist())
+    graph = next(version_path(world.workspace.versions, world.version).rglob("*.onnx"))
+    graph.chmod(0o600)
+    graph.write_bytes(b"no graph")
+    world.decide(500)
+    folder(world).fold()
+    layout = folder(world).layout(world.version)
+    assert layout is not None
+    assert (layout.inputs.of, layout.outputs.of) == ("reference rows", "first 500 decisions")
+    assert "not run over its reference rows" in caplog.text
+
+
+def test_novelty_is_counted_of_every_input_that_it_was_found_for(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    world = World(tmp_path / "w", reference={"file": "r.jsonl"}, rows=random.normal(0, 1, (400, 2)).tolist())
+    strange = [0.0001 if place % 10 == 0 else None if place % 10 == 1 else 0.5 for place in range(1_000)]
+    outcomes = ["answered" if each == 0.5 else "fallback" for each in strange]
+    world.decide(1_000, novelty=pl.Series(strange), outcome=pl.Series(outcomes))
+    folder(world).fold()
+    columns = Counted(counted(world)).columns(world.version, ("production",))
+    novelty = columns.steps("novelty")
+    assert novelty.counts.sum(0)[[0, -1]].tolist() == [100, 0], "those that fell back for it; where there is none, none"
+    assert novelty.counts.sum() == 900
+    assert columns.steps("output.probability").counts.sum() == 800
 
 
 def test_a_version_that_cannot_be_read_is_passed_over_and_stops_no_other(world: World) -> None:

@@ -8,7 +8,7 @@ from mainstay.errors import Damaged, Misuse
 from mainstay.monitoring.binning import Values, p_value_column
 from mainstay.monitoring.drift import Sample, compare
 from mainstay.monitoring.histograms import count, stack
-from mainstay.monitoring.reference_counts import count_blocks, count_reference, decode_reference, p_value_sample
+from mainstay.monitoring.reference_counts import count_blocks, count_reference, decode_reference, p_value_counts
 
 
 def rows(n: int = 2_400) -> pl.DataFrame:
@@ -80,8 +80,9 @@ def test_a_small_reference_has_few_blocks() -> None:
 
 def test_p_values_are_even_until_more_rows_are_strange() -> None:
     random = np.random.default_rng(0)
-    column, reference = p_value_column("novelty"), p_value_sample(6_000)
-    assert reference.rows == 6_000
+    column, reference = p_value_column("novelty"), Sample.of([p_value_counts(6_000)])
+    assert reference.rows == 6_001, "the row itself is counted among those that calibrate"
+    assert p_value_counts(300).counts[:4] == (0, 0, 1, 2), "the smallest of 301 is 1 / 301"
 
     def window(values: np.ndarray[tuple[int], np.dtype[np.float64]]) -> Sample:
         steps = np.array_split(values, 24)

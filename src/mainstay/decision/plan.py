@@ -132,7 +132,7 @@ def compile_release(workspace: Workspace, release: Release, *, shadows: bool = F
     """
     canary = release.canary
     named = (*release.fallback_versions, *(() if canary is None else canary.fallback_versions))
-    compile_plan = partial(_compile, workspace, release)
+    compile_plan = partial(_compile, workspace, release.capability, release.number)
     return ReleasePlan(
         release=release,
         production=compile_plan(release.version, release.contract, "production", release.fallback_versions),
@@ -147,7 +147,9 @@ def compile_release(workspace: Workspace, release: Release, *, shadows: bool = F
 def _shadows(workspace: Workspace, release: Release) -> Iterator[ShadowPlan]:
     for each in release.shadows:
         try:
-            plan = _compile(workspace, release, each.version, each.contract, "production", None)
+            plan = _compile(
+                workspace, release.capability, release.number, each.version, each.contract, "production", None
+            )
         except (MainstayError, ValueError, OSError, RuntimeError) as error:
             logger.error("shadow %s of %s not run: %s", each.version, release.capability, error)  # noqa: TRY400 - says all
             continue
@@ -163,7 +165,7 @@ def compile_stage(workspace: Workspace, release: Release, stage: Stage) -> Relea
     chosen = release if stage == "production" else release.canary
     if chosen is None:
         raise Misuse(f"release {release.number} of {release.capability} had no {stage}")
-    compile_plan = partial(_compile, workspace, release)
+    compile_plan = partial(_compile, workspace, release.capability, release.number)
     return ReleasePlan(
         release=msgspec.structs.replace(release, canary=None, shadows=()),
         production=compile_plan(chosen.version, chosen.contract, stage, chosen.fallback_versions),
@@ -174,9 +176,18 @@ def compile_stage(workspace: Workspace, release: Release, stage: Stage) -> Relea
     )
 
 
+def compile_alone(workspace: Workspace, digest: Digest, capability: str) -> Plan:
+    """A version by itself, in no release: what it answers where nothing stands behind it.
+
+    Raises Damaged, Failed or InvalidDocument when it is not whole, cannot run here, or is of another capability.
+    """
+    return _compile(workspace, capability, 0, digest, None, "production", ())
+
+
 def _compile(
     workspace: Workspace,
-    release: Release,
+    name: str,
+    release: int,
     digest: Digest,
     contract: Digest | None,
     stage: Stage,
@@ -189,13 +200,13 @@ def _compile(
     version = open_version(workspace.versions, digest)
     manifest = version.manifest
     if contract is not None and manifest.contract.digest != contract:
-        raise Failed(f"release {release.number} names contract {contract}, version {digest} holds another")
+        raise Failed(f"release {release} names contract {contract}, version {digest} holds another")
     declared = load_capability(version.folder)
     capability = declared.capability
-    if capability.name != release.capability:
-        raise Failed(f"release of {release.capability} names a version of {capability.name}")
+    if capability.name != name:
+        raise Failed(f"expected a version of {name}, found {digest}, which is one of {capability.name}")
     authority = compile_authority(declared)
-    served = Served(capability.name, digest, release.number, stage, authority.digest)
+    served = Served(capability.name, digest, release, stage, authority.digest)
     protector = _protector(workspace, capability, declared.input.properties)
     profile = manifest.profile
     rungs = capability.fallback if contract is not None else ()

@@ -125,7 +125,6 @@ class Looked:
         distance = comparison.distance
         assert distance is not None, "a drift has a distance"
         severity: Severity = "critical" if distance.value >= LARGE else severity_of(code)
-        reference = self.layout.reference_of(each.column)
         numbers = {
             "design_effect": comparison.design_effect,
             "p_shape": comparison.p_shape,
@@ -142,7 +141,7 @@ class Looked:
             version=self.layout.version,
             segment=each.segment,
             column=each.column,
-            against=f"{reference.of}" if each.against == REFERENCE else "the same hours of earlier days",
+            against=self._against(each),
             text=_text(each, shift),
             observed=Interval(value=distance.value, low=distance.low, high=distance.high),
             p_value=comparison.p_value,
@@ -152,6 +151,13 @@ class Looked:
             numbers={name: float(value) for name, value in numbers.items() if value is not None},
             cause=cause,
         )
+
+    def _against(self, each: Drifted) -> str:
+        if each.against == RECENT:
+            return "the same hours of earlier days"
+        if each.column == NOVELTY and each.segment is not None:
+            return "first decisions"
+        return self.layout.reference_of(each.column).of
 
 
 class _Case(NamedTuple):

@@ -20,7 +20,7 @@ from mainstay.monitoring.evidence import Evidence, columns_of, parse
 from mainstay.monitoring.label_counts import count_business, count_labels
 from mainstay.monitoring.labelled import join, read_labelled
 from mainstay.monitoring.layouts import MOST_FIRST_ROWS, Layouts, as_segment, make_layout, watched_of
-from mainstay.monitoring.reference_rows import fit_version, inputs_of, read_rows
+from mainstay.monitoring.reference_rows import fit_version, known_of, read_rows, run_version
 from mainstay.monitoring.selective_counts import count_ended, count_truths, with_proposals
 from mainstay.monitoring.windows import PREFIX, SCHEMA, count_columns, count_service, flat, frame_of, readable
 
@@ -29,12 +29,15 @@ if TYPE_CHECKING:
 
     from mainstay.capability.keeping import Monitoring
     from mainstay.capability.load import Declared
+    from mainstay.catalog.reference import ReferenceRows
     from mainstay.catalog.types import Digest
+    from mainstay.decision.plan import Plan
     from mainstay.lake.lake import Lake
     from mainstay.lake.tables import Table
     from mainstay.monitoring.evidence import Batch
     from mainstay.monitoring.layouts import Layout
     from mainstay.monitoring.windows import Row
+    from mainstay.runtime.types import Result
     from mainstay.workspace import Workspace
 
 logger = logging.getLogger("mainstay.monitoring")
@@ -176,20 +179,31 @@ class Folder:
 
     def _make_layout(self, version: Digest, declared: Declared, first: pl.DataFrame) -> Layout:
         watched = watched_of(declared)
-        reference = estimator = None
+        known = estimator = None
         try:
             rows = read_rows(self._workspace, version, declared)
-            reference = None if rows is None else inputs_of(rows, declared)
         except (MainstayError, OSError) as error:
             logger.warning("reference rows of version %s not read, its first decisions count: %s", version, error)
             rows = None
         if rows is not None:
-            try:
-                estimator = fit_version(self._workspace, version, declared, watched, rows, first.height)
-            except (MainstayError, OSError) as error:
-                logger.warning("quality of version %s is not estimated before labels are there: %s", version, error)
-        layout = make_layout(version, watched, first, reference, estimator)
+            ran = self._run(version, declared, rows)
+            known = known_of(declared, rows, ran)
+            estimator = None if ran is None else fit_version(declared, watched, rows, ran[1], first.height)
+        layout = make_layout(version, watched, first, known, estimator)
         return self._layouts.keep(layout, datetime.now(UTC))
+
+    def _run(self, version: Digest, declared: Declared, rows: ReferenceRows) -> tuple[Plan, list[Result]] | None:
+        """What the version gives for its reference rows; None, and said in the log, where its model does not run."""
+        try:
+            return run_version(self._workspace, version, declared, rows)
+        except (MainstayError, OSError, ValueError, RuntimeError) as error:  # as for the data plane: a runtime's own
+            logger.warning(
+                "version %s not run over its reference rows, outputs are compared with its first decisions "
+                "and quality is not estimated before labels are there: %s",
+                version,
+                error,
+            )
+            return None
 
     def _count_labels(self, evidence: Evidence, batch: Batch) -> list[pl.DataFrame]:
         """What became true of decisions: new labels count, and those that they correct are taken back."""

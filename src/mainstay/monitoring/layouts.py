@@ -1,8 +1,8 @@
 """What is counted of a version: its columns with their bins, its segments, and what its windows are compared with.
 
 A layout is made once for each version and never changes, so that windows add up: of the version's reference rows where
-it brought some, else of its first decisions. Outputs, confidence and novelty are always those of its first decisions:
-reference rows have none. It is a row of the table `references/CAPABILITY`.
+it brought some, and of what its model answers to them; else of its first decisions. Novelty is held against what it is
+calibrated to be. It is a row of the table `references/CAPABILITY`.
 
 Of classified numbers the edges are rounded to two digits, so that none is a value of somebody; of classified texts no
 value is named. Fields that are protected in records are left out: what is recorded is not what was decided about.
@@ -10,7 +10,7 @@ value is named. Fields that are protected in records are left out: what is recor
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 import numpy as np
@@ -22,7 +22,7 @@ from mainstay.monitoring.binning import Column, Numbers, Values, make_bins, p_va
 from mainstay.monitoring.estimation import Estimator  # noqa: TC001 - msgspec reads the types of a struct
 from mainstay.monitoring.evidence import columns_of
 from mainstay.monitoring.histograms import Histogram  # noqa: TC001 - msgspec reads the types of a struct
-from mainstay.monitoring.reference_counts import count_blocks
+from mainstay.monitoring.reference_counts import count_blocks, p_value_counts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -44,6 +44,9 @@ OTHERS: Final = "(others)"  # all further values of a segment field
 MOST_FIRST_ROWS: Final = 100_000  # decisions that a reference is made of where there are no reference rows
 BLOCKS: Final = 12  # runs of neighbouring rows that a reference is counted in: they show how far rows depend
 
+ROWS_NAMED: Final = "reference rows"
+CALIBRATION_NAMED: Final = "calibration"
+
 _DIGITS: Final = 2  # of an edge between classified numbers
 
 _SCHEMA: Final = pl.Schema(
@@ -57,10 +60,18 @@ _SCHEMA: Final = pl.Schema(
 )
 
 
+class Known(NamedTuple):
+    """What reference rows show of a version."""
+
+    inputs: pl.DataFrame  # `input.x` of all rows
+    answered: pl.DataFrame | None  # `input.x`, `output.x`, `confidence` of rows it answers by itself; None: not known
+    calibrating: int | None  # rows among which its novelty is counted; None where it has none
+
+
 class Reference(Struct, frozen=True, kw_only=True):
     """Counts that windows are compared with."""
 
-    of: str  # `reference rows`, or `first N decisions`
+    of: str  # `reference rows`, `first N decisions`, or `calibration`
     rows: int
     blocks: dict[str, tuple[Histogram, ...]]  # by column: of runs of neighbouring rows, in their order
     segments: dict[str, dict[str, dict[str, tuple[Histogram, ...]]]]  # the same, by segment field, value and column
@@ -74,9 +85,12 @@ class Layout(Struct, frozen=True, kw_only=True):
     segments: dict[str, tuple[str, ...]]  # the values of each segment field; OTHERS is not among them
     inputs: Reference
     outputs: Reference
+    novelty: Reference | None = None  # its segments are of the first decisions: no part of the rows is calibrated alone
     estimator: Estimator | None = None  # of quality before labels are there; None: the reference rows do not allow it
 
     def reference_of(self, column: str) -> Reference:
+        if column == NOVELTY and self.novelty is not None:
+            return self.novelty
         return self.inputs if column.startswith(INPUT) else self.outputs
 
     def column(self, name: str) -> Column:
@@ -148,33 +162,48 @@ def make_layout(
     version: str,
     watched: Watched,
     first: pl.DataFrame,
-    reference: pl.DataFrame | None = None,
+    known: Known | None = None,
     estimator: Estimator | None = None,
 ) -> Layout:
     """The layout of a version, by its first decisions and, where it brought some, its reference rows.
 
-    `first` has columns `input.x` and `output.x`, `confidence`, `novelty` and `answered`; `reference` has `input.x`.
-    Both have at least one row, and each segment field among their columns.
+    `first` has columns `input.x` and `output.x`, `confidence`, `novelty` and `answered`. All frames have at least one
+    row, and each segment field among their columns.
     """
-    of_inputs = first if reference is None else reference
+    first_named = f"first {first.height:,} decisions"
+    of_inputs, inputs_named = (first, first_named) if known is None else (known.inputs, ROWS_NAMED)
     inputs = _binned(of_inputs, [INPUT + name for name in watched.inputs], watched)
-    answered = first.filter("answered")
-    said = answered if answered.height else first
+    segments = {field: most_frequent(as_segment(of_inputs[INPUT + field])) for field in watched.segments}
+    if known is not None and known.answered is not None:
+        said, said_named = known.answered, ROWS_NAMED
+    else:
+        answered = first.filter("answered")
+        said, said_named = answered if answered.height else first, first_named
     outputs = list(_binned(said, [OUTPUT + name for name in watched.outputs], watched))
     if said[CONFIDENCE].null_count() < said.height:
         outputs += make_bins(said.select(CONFIDENCE))
-    if said[NOVELTY].null_count() < said.height:
-        outputs.append(p_value_column(NOVELTY))
-    segments = {field: most_frequent(as_segment(of_inputs[INPUT + field])) for field in watched.segments}
-    named = f"first {first.height:,} decisions"
+    novelty = _novelty(first, None if known is None else known.calibrating, segments)
     return Layout(
         version=version,
-        columns=(*inputs, *outputs),
+        columns=(*inputs, *outputs, *(() if novelty is None else (p_value_column(NOVELTY),))),
         segments=segments,
-        inputs=_reference(named if reference is None else "reference rows", of_inputs, inputs, segments),
-        outputs=_reference(named, said, outputs, segments),
+        inputs=_reference(inputs_named, of_inputs, inputs, segments),
+        outputs=_reference(said_named, said, outputs, segments),
+        novelty=novelty,
         estimator=estimator,
     )
+
+
+def _novelty(first: pl.DataFrame, calibrating: int | None, segments: dict[str, tuple[str, ...]]) -> Reference | None:
+    """What novelty is held against; None where there is none. `calibrating`: rows among which it is counted."""
+    scored = first.filter(pl.col(NOVELTY).is_not_null())
+    if calibrating is None and not scored.height:
+        return None
+    found = _reference(f"first {first.height:,} decisions", scored, [p_value_column(NOVELTY)], segments)
+    if calibrating is None:
+        return found
+    even = p_value_counts(calibrating)
+    return msgspec.structs.replace(found, of=CALIBRATION_NAMED, rows=even.rows, blocks={NOVELTY: (even,)})
 
 
 def as_segment(series: pl.Series) -> pl.Series:

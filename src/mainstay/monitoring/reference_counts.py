@@ -87,8 +87,11 @@ def decode_reference(content: bytes) -> ReferenceCounts:
     return found
 
 
-def p_value_sample(rows: int) -> Sample:
-    """The reference of p-values that were calibrated with so many rows (`binning.p_value_column`): even by design."""
-    shares = np.array([0.0, *P_VALUE_EDGES, 1.0])
-    counts = np.diff(np.round(shares * rows)).astype(np.int64)
-    return Sample(np.append(counts, 0)[None])
+def p_value_counts(rows: int) -> Histogram:
+    """What conformal p-values that are counted among so many rows are like (`binning.p_value_column`).
+
+    By design each of 1 / (rows + 1), 2 / (rows + 1), ..., 1 is as likely as the others (Vovk, Gammerman, Shafer 2005).
+    """
+    possible = np.arange(1, rows + 2) / (rows + 1)
+    places = np.searchsorted(np.array(P_VALUE_EDGES), possible, side="right")
+    return Histogram(tuple(np.bincount(places, minlength=len(P_VALUE_EDGES) + 2).tolist()))

@@ -137,11 +137,12 @@ def flat(decisions: pl.DataFrame, watched: Watched) -> pl.DataFrame:
 def count_columns(rows: pl.DataFrame, layout: Layout, hours: float) -> pl.DataFrame:
     """The bins of all columns, of each step and stage and of each value of each segment field. `rows` is `flat`.
 
-    Outputs, confidence and novelty are those of answers that the model gave.
+    Outputs and confidence are those of answers that the model gave. Novelty is that of every input it was found for:
+    the strangest are those that are not answered.
     """
-    inputs = [each for each in layout.columns if each.name.startswith(INPUT)]
-    outputs = [each for each in layout.columns if not each.name.startswith(INPUT)]
-    return pl.concat([_count(rows, inputs, layout, hours), _count(rows.filter("answered"), outputs, layout, hours)])
+    of_all = [each for each in layout.columns if each.name.startswith(INPUT) or each.name == NOVELTY]
+    outputs = [each for each in layout.columns if each not in of_all]
+    return pl.concat([_count(rows, of_all, layout, hours), _count(rows.filter("answered"), outputs, layout, hours)])
 
 
 def _count(rows: pl.DataFrame, columns: Sequence[Column], layout: Layout, hours: float) -> pl.DataFrame:
@@ -170,6 +171,9 @@ def _groups(rows: pl.DataFrame, version: str, hours: float) -> tuple[list[Group]
 
 def _frame(groups: Sequence[Group], counted: Sequence[Counts]) -> pl.DataFrame:
     """Rows of all groups and columns that have decisions."""
+    for each in counted:
+        if each.column.name == NOVELTY:  # decisions for which none was found have nothing to say of it
+            each.counts[:, -1] = 0
     rows = np.array([each.counts.sum(1) for each in counted])  # of each column and group
     column, group = np.nonzero(rows)
     places = pl.DataFrame(groups, schema={name: SCHEMA[name] for name in Group._fields}, orient="row")

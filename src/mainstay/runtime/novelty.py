@@ -158,6 +158,11 @@ class Novelty:
         columns = column_reader(profile.numbers, profile.texts)
         return cls(lambda rows: (numbers(rows), texts(rows)), columns, names, views, scale)
 
+    @property
+    def calibration_rows(self) -> int:
+        """How many rows the p-values are counted among."""
+        return len(self._scale.scores)
+
     def p_values(self, rows: Sequence[Row]) -> list[float]:
         """For each row, the share of reference rows, itself counted as one, that are at least as strange.
 
