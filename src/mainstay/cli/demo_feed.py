@@ -167,9 +167,9 @@ def _take_the_new_airline(scene: Scene) -> None:
         registered = record_registration(workspace, folder, None)
         record_promotion(workspace, CAPABILITY, registered.version, f"contract 1.1.0: {NEW_AIRLINE} flies")
     settler = Settler(workspace, open_lake(workspace), CAPABILITY, SOURCE)
+    before = state_of(workspace.data, CAPABILITY, SOURCE).read().counts  # the control process may be the first to run
     done = settler.settle("replayed", Chosen(), reason="contract 1.1.0 knows the airline", by=operator())
     replayed = 0 if done is None else done.rows
-    before = state_of(workspace.data, CAPABILITY, SOURCE).read().counts
     after = _run(scene).counts
     accepted = after.accepted - before.accepted
     story.facts["feed"]["replayed"] = {"rows": replayed, "accepted": accepted}

@@ -332,8 +332,12 @@ def fallen_finding(capability: str, version: str, fallen: Fallen, cause: Cause) 
 
 
 def late_findings(capability: str, version: str, judged: Judged, window: timedelta, cause: Cause) -> list[Finding]:
-    """Labels that should have come and have not: of the newest cohort in which they are missing."""
-    late = [each for each in judged.cohorts if each.missing]
+    """Labels that should have come and have not: of the newest cohort in which they are missing.
+
+    It is over when those of a later cohort are there: what never came once is no news for ever.
+    """
+    complete = max((place for place, each in enumerate(judged.cohorts) if each.mature), default=-1)
+    late = [each for each in judged.cohorts[complete + 1 :] if each.missing]
     if not late:
         return []
     newest = late[-1]
@@ -341,6 +345,8 @@ def late_findings(capability: str, version: str, judged: Judged, window: timedel
     share = wilson(cohort.labels, max(1, cohort.decisions))
     assert share is not None, "there is at least one decision"
     text = f"{cohort.labels:,} labels of {cohort.start:%Y-%m-%d %H:%M} are there, and {newest.expected:,.0f} should be"
+    if others := len(late) - 1:
+        text += f"; {others} more window{' lacks' if others == 1 else 's lack'} labels"
     return [
         Finding(
             code="labels_late",
@@ -348,7 +354,7 @@ def late_findings(capability: str, version: str, judged: Judged, window: timedel
             capability=capability,
             version=version,
             against="the maturity curve",
-            text=text if len(late) == 1 else f"{text}; {len(late) - 1} more windows lack labels",
+            text=text,
             observed=Interval(value=share.value, low=share.low, high=share.high),
             required=cohort.expected_share,
             p_value=newest.p,
