@@ -45,7 +45,7 @@ YEAR = {  # what all of them declare otherwise
     "run_ms: 300": "run_ms: 8000",
     ", latency_ms: 100, latency_share: 0.99 }": " }",
     # A model that knows more states other probabilities, and a cent more for a flight takes a year of them to be shown.
-    "quality: 0.02, cost: 0.01 }": "quality: 0.02, latency: null, output: 0.3 }",
+    "quality: 0.02, cost: 0.01 }": "quality: 0.02, output: 0.3 }",
 }
 COSTS = {"at: 0.5 }": "at: 0.18 }"}  # where 40 dollars, if it is not late, are as much to expect as 180, if it is
 LESS = {"roc_auc: 0.92": "roc_auc: 0.9"}  # what two of them can promise, as measured

@@ -11,9 +11,13 @@ from dataclasses import dataclass, field
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+import polars as pl
+
 from mainstay.cli.common import API_KEY_VARIABLE
 from mainstay.cli.demo_story import CAPABILITY
 from mainstay.errors import Failed
+from mainstay.lake.decision_rows import DECISIONS, OUTCOMES
+from mainstay.monitoring.evidence import SEQUENCE
 from mainstay.rollout import store
 from mainstay.rollout.evidence import decode
 
@@ -23,6 +27,7 @@ if TYPE_CHECKING:
 
     from mainstay.cli.demo_story import Scene, Story
     from mainstay.cli.demo_year_traffic import Year
+    from mainstay.lake.lake import Lake
     from mainstay.rollout.evidence import Folded
     from mainstay.rollout.types import Event, Rollout
     from mainstay.state.database import Database
@@ -30,7 +35,6 @@ if TYPE_CHECKING:
 SHORT: Final = 19  # of a digest: "sha256:" and 12 digits
 PATIENCE_SECONDS: Final = 90.0
 POLL_SECONDS: Final = 0.1
-LOOK_SECONDS: Final = 8.0  # until more traffic is sent, where the control process has nothing to say of what was
 WEEK: Final = timedelta(days=7)
 MOST_LINES: Final = 40  # of what a command said
 
@@ -49,6 +53,7 @@ class Season:
 
     scene: Scene
     database: Database
+    lake: Lake
     year: Year
     folders: dict[str, Path]
     day: date
@@ -69,12 +74,13 @@ class Season:
         return next((name for name, digest in self.versions.items() if digest == version), version[:SHORT])
 
     def go_on(self, until: date, *, kilometres: bool = False) -> None:
-        """Send the traffic up to a day, week by week."""
+        """Send the traffic up to a day, week by week, and return when it is in the lake."""
         with self.story.working(f"flights of {self.day:%B}") as tell:
             while self.day < until:
                 tell(f"flights of {self.day:%d %B}")
                 self.day = min(until, self.day + WEEK)
                 self.year.send(self.day, kilometres=kilometres)
+            self._last_sent()
 
     def command(self, *words: str, shown: bool = True, may_fail: bool = False) -> str:
         """Give a command as everybody would, and show what it said; its output. Raises Failed when it fails."""
@@ -140,33 +146,41 @@ class Season:
         told = len(self.events(rollout.id))
         deadline = time.monotonic() + 4 * PATIENCE_SECONDS
         while rollout.running and time.monotonic() < deadline:
-            before = self._read_so_far(rollout)
             self.day += timedelta(days=days(rollout))
             self.year.send(self.day)
-            rollout = self._looked_at(rollout, before)
+            rollout = self._looked_at(rollout)
             for event in self.events(rollout.id)[told:]:
                 self._tell(event, rollout)
                 told += 1
         return rollout
 
-    def _read_so_far(self, rollout: Rollout) -> int:
-        found = self.folded(rollout)
-        return 0 if found is None else found.reached
+    def _looked_at(self, rollout: Rollout) -> Rollout:
+        """The rollout when the control process has read all that was sent, or has moved it by what it read of that.
 
-    def _looked_at(self, rollout: Rollout, before: int) -> Rollout:
-        """The rollout when the control process has read more of it, and has done what it then says."""
-        deadline = time.monotonic() + LOOK_SECONDS
-        found = rollout
-        while time.monotonic() < deadline:
-            time.sleep(POLL_SECONDS)
+        So what is decided on which day depends on the flights, and not on how busy the machine is.
+        """
+        last, found = self._last_sent(), rollout
+
+        def is_read() -> bool:
+            nonlocal found
             folded = self.folded(rollout)  # kept together with what is said of it
             found = self.rollout(rollout.id)
-            if found.moves != rollout.moves:
-                return self._settled(found)
-            is_read = folded is not None and folded.reached > before
-            if is_read and found.verdicts and found.verdicts[-1].verdict == "keep_collecting":
-                break
-        return found
+            return found.moves != rollout.moves or (folded is not None and folded.reached > last)
+
+        until("the control process to read what was sent", is_read)
+        return found if found.moves == rollout.moves else self._settled(found)
+
+    def _last_sent(self) -> int:
+        """The last position in the ledger of what was sent, when all of that is in the lake."""
+        wanted = {f"{DECISIONS}{CAPABILITY}": self.year.decisions, f"{OUTCOMES}{CAPABILITY}": self.year.outcomes}
+
+        def is_there() -> bool:
+            tables = {name: self.lake.find(name) for name in wanted}
+            return all(each is not None and each.rows >= wanted[name] for name, each in tables.items())
+
+        until("what was sent to be in the lake", is_there)
+        last = [self.lake.table(name).frame().select(pl.col(SEQUENCE).max()).collect().item() for name in wanted]
+        return int(max(last))
 
     def _settled(self, rollout: Rollout) -> Rollout:
         """The rollout when the workers follow its last move."""

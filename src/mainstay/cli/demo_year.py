@@ -24,6 +24,7 @@ from mainstay.cli.init import create_workspace
 from mainstay.cli.shadow_shown import comparison_lines
 from mainstay.documents import shorten
 from mainstay.errors import Failed
+from mainstay.lake.lake import open_lake
 from mainstay.monitoring.store import read_findings
 from mainstay.retraining.store import requests_of
 from mainstay.rollout.comparison_types import Comparison
@@ -104,7 +105,7 @@ def _season(
         database = running.enter_context(open_database(workspace))
         _wait_for_versions(story, making)
         folders = {name: versions / folder for name, folder in FOLDERS.items()}
-        season = Season(scene, database, year, folders, date(2013, 4, 1))
+        season = Season(scene, database, open_lake(workspace), year, folders, date(2013, 4, 1))
         _register(season, WITHOUT)
         season.command("promote", CAPABILITY, "--reason", "what the desk has used since March", shown=False)
         running.enter_context(serving(scene))

@@ -33,7 +33,7 @@ class Year:
 
     def __init__(self, scene: Scene, every: int) -> None:
         self.kept = scene.workspace.run / "year.jsonl"
-        self.decisions = 0
+        self.decisions = self.outcomes = 0
         self.by: Counter[tuple[str, str]] = Counter()  # version and stage
         self._complaints = scene.workspace.run / "year.stderr"
         command = [sys.executable, str(scene.example / "year.py"), "--url", scene.url, "--kept", str(self.kept)]
@@ -72,6 +72,7 @@ class Year:
             raise self._ended() from None
         sent = msgspec.json.decode(self._read(), type=Sent)
         self.decisions += sent.decisions
+        self.outcomes += sent.outcomes
         for version, stage, _, count in sent.by:
             self.by[version, stage] += count
         return sent
