@@ -129,6 +129,17 @@ def test_calls_that_break_the_contract_are_broken_data(watched: Watched) -> None
     assert "contract_violations" in {each.finding.code for each in told}
 
 
+def test_a_segment_is_held_against_its_own_past_too(new: World, tmp_path: Path) -> None:
+    watched = Watched(new.copied(tmp_path / "w"))
+    watched.live(0, 1, rows=400, regions=(0.6, 0.38, 0.02))  # the reference, which has hardly a row of the west
+    mix = (0.6, 0.3, 0.1)
+    watched.live(1, 12, rows=2_000, regions=mix)
+    told = watched.live(12, 13, rows=2_000, regions=mix, within=("west", -1.2))
+    found = {(each.finding.column, each.finding.segment): each.finding.against for each in told}
+    assert found["input.a", "region=west"] == "the same hours of earlier days"
+    assert ("input.a", None) not in found, "a tenth of the rows is too little to change the whole"
+
+
 def test_a_version_that_leaves_takes_its_findings_with_it(watched: Watched) -> None:
     watched.live(5, 7, shift=1.2)
     before = watched.open()

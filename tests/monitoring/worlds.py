@@ -86,12 +86,17 @@ class World:
         scale: float = 1.0,
         regions: tuple[float, float, float] = (0.5, 0.3, 0.2),
         missing: float = 0.0,
+        within: tuple[str, float] = ("north", 0.0),
         version: str | None = None,
         **columns: Any,
     ) -> pl.DataFrame:
-        """Decisions spread evenly over some hours; the table's rows, with what the model believes as `p`."""
+        """Decisions spread evenly over some hours; the table's rows, with what the model believes as `p`.
+
+        `within` shifts `a` in one region alone.
+        """
         region = self.random.choice(3, rows, p=regions)
-        a = (self.random.normal(0, 1, rows) + region * 0.8 + shift) * scale
+        own = np.where(region == REGIONS.index(within[0]), within[1], 0.0)
+        a = (self.random.normal(0, 1, rows) + region * 0.8 + shift + own) * scale
         b = self.random.normal(0, 1, rows)
         p = 1 / (1 + np.exp(-(a + b)))
         inputs = pl.DataFrame({"a": a, "b": b, "region": [REGIONS[each] for each in region]}).with_columns(

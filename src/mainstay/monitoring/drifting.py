@@ -51,14 +51,21 @@ class Window(NamedTuple):
         return [self.begin + self.step * place for place in range(round((self.end - self.begin) / self.step))]
 
 
+class CountedSince(NamedTuple):
+    """Since when there are counts to compare with."""
+
+    whole: datetime
+    segments: datetime  # counts of segments are many: only so far back are they read
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """A version that decided in a window, with what was counted of it then and before."""
 
     layout: Layout
     columns: Columns
-    since: datetime  # when counting began
-    drifted_since: dict[str, datetime]  # of columns that are known to have drifted: what came since is no past
+    since: CountedSince
+    drifted_since: dict[tuple[str, str | None], datetime]  # of columns and segments that are known to have drifted
     references: References  # that were made so far; kept from look to look
 
     def sample(
@@ -66,6 +73,11 @@ class Candidate:
     ) -> Sample:
         """The steps that begin then; those without rows are zero."""
         return self.columns.steps(column.name, field, value).sample(starts, column.bins.size)
+
+    def usual_until(self, column: str, segment: str | None, begin: datetime) -> datetime:
+        """When a window's past ends that begins at `begin`: what came since a known drift is none."""
+        known = (self.drifted_since.get((column, each)) for each in (None, segment))
+        return min((each for each in known if each is not None), default=begin)
 
     def reference(self, column: Column, field: str | None = None, value: str | None = None) -> Sample:
         """What is compared with, made once."""
@@ -108,14 +120,18 @@ class Looked:
     shifts: tuple[Shift, ...]
 
     def findings(self, capability: str, cause: Cause) -> list[Finding]:
-        """A finding for each column that drifted; of its segments only where the whole did not."""
+        """A finding for each column that drifted; of its segments only where the whole did not.
+
+        What is held against both is told once: against the reference, where it drifted from that.
+        """
         found = []
         shifts = {shift.name: shift for shift in self.shifts}
-        whole = {each.column for each in self.comparisons if each.is_drift and each.segment is None}
-        against_reference = {each.column for each in self.comparisons if each.is_drift and each.against == REFERENCE}
-        for each in self.comparisons:
-            is_told = each.segment is None and (each.against == REFERENCE or each.column not in against_reference)
-            if each.is_drift and (is_told or (each.segment is not None and each.column not in whole)):
+        drifted = [each for each in self.comparisons if each.is_drift]
+        whole = {each.column for each in drifted if each.segment is None}
+        from_reference = {(each.column, each.segment) for each in drifted if each.against == REFERENCE}
+        for each in drifted:
+            is_new = each.against == REFERENCE or (each.column, each.segment) not in from_reference
+            if is_new and (each.segment is None or each.column not in whole):
                 found.append(self._finding(capability, each, shifts[each.column], cause))
         return found
 
@@ -189,24 +205,29 @@ def look(candidates: Sequence[Candidate], window: Window, monitoring: Monitoring
 
 
 def _cases(place: int, candidate: Candidate, window: Window, min_rows: int) -> Iterator[_Case]:
+    """Every column, and of it every segment with rows enough, beside the reference and the recent past."""
     starts = window.starts
     # Not the newest: what begins in the middle of one window would be noise to the next, which shows all of it.
-    earlier = copies(starts, window.step, candidate.since)[1:]
+    of_whole, of_segments = (copies(starts, window.step, since)[1:] for since in candidate.since)
     for column in candidate.layout.columns:
-        until = candidate.drifted_since.get(column.name, window.begin)
-        past = [candidate.sample(column, copy) for copy in earlier if copy[-1] < until]
-        sample, reference = candidate.sample(column, starts), candidate.reference(column)
-        compared = compare(column, reference, sample, past=past, min_rows=min_rows)
-        yield _Case(place, column.name, None, REFERENCE, compared)
-        if past:
-            recent = compare(column, baseline(past), sample, past=past, min_rows=min_rows)
-            yield _Case(place, column.name, None, RECENT, recent)
-        for field, values in candidate.layout.reference_of(column.name).segments.items():
-            for value in values if column.name != INPUT + field else ():
-                own = candidate.sample(column, starts, field, value)
-                if own.rows >= min_rows:
-                    compared = compare(column, candidate.reference(column, field, value), own, min_rows=min_rows)
-                    yield _Case(place, column.name, f"{field}={value}", REFERENCE, compared)
+        parts: list[tuple[str | None, str | None]] = [(None, None)]
+        for name, values in candidate.layout.reference_of(column.name).segments.items():
+            parts += [(name, each) for each in values if column.name != INPUT + name]
+        for field, value in parts:
+            sample = candidate.sample(column, starts, field, value)
+            if field is not None and sample.rows < min_rows:
+                continue
+            segment = None if field is None else f"{field}={value}"
+            until = candidate.usual_until(column.name, segment, window.begin)
+            earlier = of_whole if field is None else of_segments
+            copied = (candidate.sample(column, copy, field, value) for copy in earlier if copy[-1] < until)
+            past = [each for each in copied if each.rows]
+            held_against = [(REFERENCE, candidate.reference(column, field, value))]
+            if past:
+                held_against.append((RECENT, baseline(past)))
+            for against, reference in held_against:
+                compared = compare(column, reference, sample, past=past, min_rows=min_rows)
+                yield _Case(place, column.name, segment, against, compared)
 
 
 def _shift(candidate: Candidate, column: Column, window: Window, own: Sequence[Drifted]) -> Shift:

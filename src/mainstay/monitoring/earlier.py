@@ -36,11 +36,20 @@ def copies(starts: Sequence[datetime], step: timedelta, since: datetime) -> list
         raise Misuse("expected the steps of a window, found none")
     length = starts[-1] + step - starts[0]
     for lag, enough in ((WEEK, ENOUGH_WEEKS), (DAY, ENOUGH_DAYS)):
-        apart = lag * math.ceil(length / lag)
+        apart = _apart(length, lag)
         many = min(MOST_COPIES, (starts[0] - since) // apart)
         if many >= enough:
             return [[start - apart * back for start in starts] for back in range(1, many + 1)]
     return []
+
+
+def days_apart(length: timedelta) -> timedelta:
+    """How far copies of a window of this length are apart, while there are too few weeks."""
+    return _apart(length, DAY)
+
+
+def _apart(length: timedelta, lag: timedelta) -> timedelta:
+    return lag * math.ceil(length / lag)
 
 
 def baseline(past: Sequence[Sample]) -> Sample:

@@ -93,6 +93,11 @@ class Layout(Struct, frozen=True, kw_only=True):
             return self.novelty
         return self.inputs if column.startswith(INPUT) else self.outputs
 
+    @property
+    def places(self) -> int:
+        """How many histograms of segments a step has at most."""
+        return len(self.columns) * sum(len(values) + 1 for values in self.segments.values())
+
     def column(self, name: str) -> Column:
         return next(each for each in self.columns if each.name == name)
 

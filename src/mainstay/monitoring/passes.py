@@ -19,7 +19,8 @@ from mainstay.catalog.releases import history
 from mainstay.intake.declared import sources_in_force
 from mainstay.monitoring import judged_labels
 from mainstay.monitoring.causes import MOST_PARTS, Picture, cause_of
-from mainstay.monitoring.drifting import Candidate, References, Window, look
+from mainstay.monitoring.drifting import Candidate, CountedSince, References, Window, look
+from mainstay.monitoring.earlier import days_apart
 from mainstay.monitoring.estimated_quality import below_finding, find_below, track_of
 from mainstay.monitoring.false_alarms import level_of_pass
 from mainstay.monitoring.findings import Cause, Finding, Interval, concerns, severity_of
@@ -53,6 +54,8 @@ SHORT_DIGEST: Final = 19  # "sha256:" and 12 digits
 PARTS: Final = 4  # how often in its length a window is judged
 MOST_BEHIND: Final = 8  # of these looks that may wait; with more, each window is judged once
 PAST_DAYS: Final = 57.0  # that earlier windows of the same hours are taken from
+SEGMENT_COPIES: Final = 9  # earlier windows that segments are held against
+MOST_PLACES: Final = 1_000  # columns times values of segment fields, for segments to have a past at all
 VIOLATIONS_JUMP: Final = 0.01  # share of decisions more, from which on violations are told
 
 
@@ -286,25 +289,29 @@ class _View:
     def _look(self, folder: Folder, counted: Counted, level: float) -> dict[str, Looked]:
         """The drift of each version that decided enough."""
         begin, end = self.window.begin, self.window.end
-        both = read_windows(self.table, begin - timedelta(days=PAST_DAYS), end, [COLUMN], segments_since=begin)
+        versions = dict.fromkeys(version for version, stage in counted.groups() if stage != "shadow")
+        layouts = {version: layout for version in versions if (layout := folder.layout(version)) is not None}
+        few = sum(each.places for each in layouts.values()) <= MOST_PLACES
+        segments_since = begin - (SEGMENT_COPIES * days_apart(self.length) if few else timedelta(0))
+        both = read_windows(self.table, begin - timedelta(days=PAST_DAYS), end, [COLUMN], segments_since=segments_since)
         candidates = []
-        for version in dict.fromkeys(version for version, stage in counted.groups() if stage != "shadow"):
-            layout = folder.layout(version)
-            if layout is not None:
-                columns = both.columns(version, ("production", "canary"))
-                since = min((steps.starts[0] for steps in columns.by_place.values()), default=self.window.begin)
-                references = self.references.setdefault(version, {})
-                candidates.append(Candidate(layout, columns, since, self._drifted_since(version), references))
+        for version, layout in layouts.items():
+            columns = both.columns(version, ("production", "canary"))
+            since = min((steps.starts[0] for steps in columns.by_place.values()), default=begin)
+            counted_since = CountedSince(since, max(since, segments_since))
+            references = self.references.setdefault(version, {})
+            candidates.append(Candidate(layout, columns, counted_since, self._drifted_since(version), references))
         looked = look(candidates, self.window, self.capability.monitoring, level)
         return {each.layout.version: each for each in looked}
 
-    def _drifted_since(self, version: str) -> dict[str, datetime]:
-        """The columns of a version that are known to have drifted, and since when."""
-        found: dict[str, datetime] = {}
+    def _drifted_since(self, version: str) -> dict[tuple[str, str | None], datetime]:
+        """The columns of a version, and the segments of them, that are known to have drifted, and since when."""
+        found: dict[tuple[str, str | None], datetime] = {}
         for each in self.known:
             column = each.finding.column
             if each.finding.version == version and column is not None and is_of_column(each.finding):
-                found[column] = min(each.since, found.get(column, each.since))
+                place = (column, each.finding.segment)
+                found[place] = min(each.since, found.get(place, each.since))
         return found
 
     def _of_version(
