@@ -246,6 +246,9 @@ def test_a_version_is_held_against_its_reference_rows_from_its_first_day(tmp_pat
     against = {name: found[name].against for name in ("input.a", "output.probability", "confidence", "novelty")}
     assert against == {**dict.fromkeys(against, "reference rows"), "novelty": "calibration"}
     assert {found[name].code for name in against} == {"input_drift", "output_drift", "confidence_drift", "novelty_rate"}
+    share = float((p_values < 0.01).mean())  # type: ignore[arg-type]  # a share
+    told = f"{share:.1%} of inputs are stranger than 99% of the reference rows, before 1.0%"
+    assert found["novelty"].text.startswith(told)
 
 
 def test_quality_is_estimated_before_labels_are_there_and_held_against_them_when_they_are(tmp_path: Path) -> None:

@@ -83,6 +83,8 @@ class Shift:
     unknown_now: float = 0.0
     is_constant: bool = False  # and was not before
     unit: str = ""  # as what the change of unit is known
+    strange_before: float = 0.0  # of novelty: shares of inputs that are stranger than 99 % of the reference rows
+    strange_now: float = 0.0
 
     @property
     def is_input(self) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 import numpy as np
 
 from mainstay.monitoring import causes
-from mainstay.monitoring.binning import Values
+from mainstay.monitoring.binning import P_VALUE_EDGES, Values
 from mainstay.monitoring.causes import Shift
 from mainstay.monitoring.drift import Sample, compare, judge
 from mainstay.monitoring.earlier import baseline, copies
@@ -32,6 +32,7 @@ RECENT: Final = "recent"
 LARGE: Final = 0.3  # total variation distance, from which on a drift is critical
 CONSTANT_DEVIATION: Final = 0.05  # of the standard deviation before: numbers that vary less have one value
 UNIT_MISFIT: Final = 0.1  # of the rows below an edge, between the numbers of before in another unit and those of now
+STRANGE_BINS: Final = P_VALUE_EDGES.index(0.01) + 1  # of p-values below .01: stranger than 99 % of the reference rows
 UNKNOWN_JUMP: Final = 0.05  # share of rows more, with values that the reference does not name
 
 
@@ -240,6 +241,7 @@ def _shift(candidate: Candidate, column: Column, window: Window, own: Sequence[D
     unknown = [0.0, 0.0]
     if isinstance(column.bins, Values):
         unknown = [float(sample.total[-2]) / max(1, sample.rows) for sample in (before, now)]
+    strange = [float(sample.total[:STRANGE_BINS].sum()) / max(1, sample.rows) for sample in (before, now)]
     return Shift(
         name=column.name,
         distance=apart,
@@ -250,8 +252,12 @@ def _shift(candidate: Candidate, column: Column, window: Window, own: Sequence[D
         missing_now=missing[1],
         unknown_before=unknown[0],
         unknown_now=unknown[1],
-        is_constant=causes.is_constant(_counts(before), _counts(now)) and _varies_no_more(before, now),
+        is_constant=column.name != NOVELTY
+        and causes.is_constant(_counts(before), _counts(now))
+        and _varies_no_more(before, now),
         unit=_unit(column, before, now, apart),
+        strange_before=strange[0],
+        strange_now=strange[1],
     )
 
 
@@ -327,6 +333,9 @@ def _text(each: Drifted, shift: Shift) -> str:
     comparison = each.verdict.comparison
     assert comparison.distance is not None, "a drift has a distance"
     where = "" if each.segment is None else f" where {each.segment}"
+    if each.column == NOVELTY and each.segment is None:
+        more = f"{shift.strange_now:.1%} of inputs are stranger than 99% of the reference rows"
+        return f"{more}, before {shift.strange_before:.1%}: {comparison.distance.value:.0%} of rows are elsewhere"
     what = shift.broken or f"{each.column} is distributed otherwise"
     moved = ""
     if comparison.shift is not None and not shift.broken:
