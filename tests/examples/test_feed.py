@@ -14,6 +14,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+PATIENCE_SECONDS = 60.0  # files are read when it begins
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "flights"
 
 
@@ -37,12 +38,12 @@ def url() -> Iterator[str]:
 
 
 def asked(url: str, path: str) -> Any:
-    return httpx.get(f"{url}{path}").raise_for_status().json()
+    return httpx.get(f"{url}{path}", timeout=PATIENCE_SECONDS).raise_for_status().json()
 
 
 def test_nothing_is_published_before_it_begins_and_then_file_after_file(url: str) -> None:
     assert asked(url, "/departures") == {"file": None, "departures": [], "next": None}
-    httpx.post(f"{url}/begin").raise_for_status()
+    httpx.post(f"{url}/begin", timeout=PATIENCE_SECONDS).raise_for_status()
     names, after = [], 0
     while True:
         found = asked(url, f"/departures?after={after}")
@@ -58,10 +59,10 @@ def test_nothing_is_published_before_it_begins_and_then_file_after_file(url: str
 
 
 def test_a_trouble_is_as_it_is_said_and_can_be_mended(url: str) -> None:
-    httpx.post(f"{url}/begin").raise_for_status()
+    httpx.post(f"{url}/begin", timeout=PATIENCE_SECONDS).raise_for_status()
     renamed = asked(url, "/departures?since=47")
     assert all("distance" not in each and each["distance_mi"] > 0 for each in renamed["departures"])
-    httpx.post(f"{url}/mend/renamed").raise_for_status()
+    httpx.post(f"{url}/mend/renamed", timeout=PATIENCE_SECONDS).raise_for_status()
     mended = asked(url, "/departures?since=60")
     assert mended["file"] == renamed["file"]
     assert [each["distance"] for each in mended["departures"]] == [

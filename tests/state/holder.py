@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mainstay.state.database import Database
     from mainstay.state.lease import Lease
 
-LEASE_SECONDS = 1.0
+LEASE_SECONDS = 3.0  # a busy machine may hold a process up for one
 
 
 class Writing:
