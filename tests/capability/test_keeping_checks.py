@@ -276,12 +276,17 @@ def test_what_does_not_fit_is_said_where_it_stands(tmp_path: Path, keys: dict[st
     assert problems(tmp_path, **keys) == [problem]
 
 
-def test_ranking_labels_are_lists_and_no_version_is_chosen_by_them(tmp_path: Path) -> None:
+def test_ranking_labels_are_lists_and_versions_are_chosen_by_their_own_metrics(tmp_path: Path) -> None:
     ranked = {"kind": "ranking", "truth": "late", "prediction": "late"}
-    assert problems(tmp_path, monitoring={"labels": ranked}, retraining=TRAIN) == [
+    lists = [
         "monitoring.labels.prediction: a property of logicalType array | late, of boolean",
         "monitoring.labels.truth: a property of logicalType array | late, of boolean",
-        "retraining: no such key with labels of kind ranking, by which versions are not compared | a mapping",
+    ]
+    for metric in METRICS["ranking"]:
+        assert problems(tmp_path, monitoring={"labels": ranked}, retraining={**TRAIN, "metric": metric}) == lists
+    assert problems(tmp_path, monitoring={"labels": ranked}, retraining={**TRAIN, "metric": "f1"}) == [
+        *lists,
+        "retraining.metric: a metric of labels of kind ranking: ndcg, hit_rate, reciprocal_rank | f1",
     ]
 
 

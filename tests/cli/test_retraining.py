@@ -55,7 +55,7 @@ def workspace(tmp_path: Path) -> Workspace:
     return made
 
 
-def ended(workspace: Workspace, asked: Request) -> Request:
+def ended(workspace: Workspace, asked: Request, challenge: Challenge = CHALLENGE) -> Request:
     trained = Trained(
         version="sha256:" + "ab" * 32,
         is_new=True,
@@ -77,9 +77,9 @@ def ended(workspace: Workspace, asked: Request) -> Request:
                 ended_at=BEGAN + timedelta(seconds=75),
                 frozen=Frozen(champion="sha256:" + "cd" * 32, snapshots=("tiny-20260301-8c2f6e1a",)),
                 trained=trained,
-                challenge=CHALLENGE,
-                ending="not_better",
-                why=CHALLENGE.why,
+                challenge=challenge,
+                ending=challenge.verdict,
+                why=challenge.why,
             ),
         )
 
@@ -122,6 +122,29 @@ def test_what_came_of_it_is_told_with_where_it_loses(workspace: Workspace, capsy
     assert lines.index("  LOSES  part=b, 2,900 rows: -0.0300") < lines.index("  holds  part=a, 6,000 rows: +0.0300")
     show(done.id, common=Common(workspace=workspace.root, json=True))
     assert json.loads(capsys.readouterr().out)["challenge"]["verdict"] == "not_better"
+
+
+def test_a_metric_of_lists_is_told_with_how_many_of_them_count(
+    workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    judged = msgspec.structs.replace(CHALLENGE, metric="reciprocal_rank", top=5)
+    done = ended(workspace, asked_for(workspace, capsys), judged)
+    show(done.id, common=Common(workspace=workspace.root))
+    told = "reciprocal_rank@5 0.9012 now, 0.9234 retrained: better by +0.0222 (+0.0101 to +0.0343 at 95%)"
+    assert told in capsys.readouterr().out.splitlines()
+
+
+def test_what_cannot_be_decided_is_told_with_why(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    why = "it cannot be decided: expected at least 10 rows of each kind, found 0 that were yes"
+    judged = msgspec.structs.replace(
+        CHALLENGE, metric="f1", champion=None, challenger=None, better=None, segments=(), verdict="unknown", why=why
+    )
+    done = ended(workspace, asked_for(workspace, capsys), judged)
+    show(done.id, common=Common(workspace=workspace.root))
+    lines = capsys.readouterr().out.splitlines()
+    assert "compared    9,000 rows by f1, which cannot decide" in lines
+    assert "status      unknown: refused, after 75 s" in lines
+    assert f"because     {why}" in lines
 
 
 def test_waiting_needs_somebody_who_steers(workspace: Workspace) -> None:

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mainstay.capability.keeping import Retraining
+from mainstay.capability.keeping import METRICS, Retraining
+from mainstay.retraining.cases import Cases
 from mainstay.retraining.challenge import MIN_ROWS, OTHERS, Challenge, judge
-from mainstay.retraining.paired import Cases
+from mainstay.retraining.rows import as_objects
 
 N = 3_000
 DECLARED = Retraining(train="train.py:train")
@@ -89,6 +90,75 @@ def test_one_that_leaves_rows_without_an_answer_is_not_better() -> None:
     assert found.verdict == "not_better"
     assert "no answer for 5.0%" in found.why
     assert found.rows == N - N // 20
+
+
+def test_where_nothing_was_yes_it_says_that_it_cannot_decide() -> None:
+    truth, said = np.zeros(400, dtype=np.bool_), np.arange(400) % 3 == 0
+    champion, challenger = Cases(truth, said, said * 0.5), Cases(truth, ~said, said * 0.4)
+    for metric in METRICS["binary"]:
+        found = judge(DECLARED, metric, champion, challenger, blocks=np.arange(400), segments={"s": ["x"] * 400})
+        if metric in ("accuracy", "brier", "log_loss", "precision"):
+            assert found.verdict != "unknown"
+            continue
+        assert found.verdict == "unknown"
+        assert found.why == ("it cannot be decided: expected at least 10 rows of each kind, found 0 that were yes")
+        assert [each.verdict for each in found.segments] == ["unknown"]
+
+
+def test_what_varies_on_one_day_alone_cannot_decide() -> None:
+    truth = np.arange(600) < 20
+    said = np.random.default_rng(0).random(600) < 0.5
+    one, two = (Cases(truth, each, None) for each in (said, truth))
+    found = judge(DECLARED, "recall", one, two, blocks=np.arange(600) // 20, segments={})
+    assert (found.verdict, found.better) == ("unknown", None)
+    assert "no value, or no interval" in found.why
+
+
+def ranked(skill: float, seed: int = 0, n: int = 600) -> Cases:
+    """Lists of four of six; one in five has nothing that was relevant."""
+    random = np.random.default_rng(seed)
+    worth, items = random.normal(size=(n, 6)), np.array(list("abcdef"))
+    liked = [items[row > 0.8].tolist() if i % 5 else [] for i, row in enumerate(worth)]
+    order = np.argsort(-(skill * worth + np.random.default_rng(seed + 1).normal(size=(n, 6))))
+    return Cases(as_objects(liked), as_objects(items[order[:, :4]].tolist()), None)
+
+
+def test_lists_are_judged_by_those_in_which_something_was_relevant() -> None:
+    champion, challenger = ranked(0.3), ranked(2.0)
+    lists = sum(1 for each in champion.truth if each)
+    parts = {"part": ["a", "b"] * 300}
+    for metric in METRICS["ranking"]:
+        for top in (1, 3):
+            found = judge(DECLARED, metric, champion, challenger, blocks=np.arange(600) // 20, segments=parts, top=top)
+            assert found.verdict == "better", found.why
+            assert (found.rows, found.blocks, found.top) == (lists, 30, top)
+            assert {each.verdict for each in found.segments} == {"holds"}
+        assert judge(DECLARED, metric, challenger, champion, blocks=np.arange(600), segments={}).verdict == "not_better"
+    few = champion.taken(np.arange(600) < 300)
+    assert judge(DECLARED, "ndcg", few, few, blocks=np.arange(300), segments={}).verdict == "unknown"
+
+
+def test_a_list_that_was_not_offered_is_no_answer() -> None:
+    champion, challenger = ranked(0.3), ranked(2.0)
+    said = challenger.predicted().copy()
+    said[::10] = None
+    silent = Cases(challenger.truth, said, None)
+    found = judge(DECLARED, "ndcg", champion, silent, blocks=np.arange(600), segments={})
+    assert found.verdict == "not_better"
+    assert "no answer for 10.0%" in found.why
+
+
+def test_f1_that_is_lost_on_a_segment_is_told() -> None:
+    random = np.random.default_rng(0)
+    truth, part = random.random(N) < 0.3, random.choice(["a", "b"], N, p=[0.8, 0.2])
+    wrong = random.random((2, N)) < np.array([[0.3], [0.1]])
+    wrong[1] |= (part == "b") & (random.random(N) < 0.5)
+    one, two = (Cases(truth, truth ^ each, None) for each in wrong)
+    found = judge(DECLARED, "f1", one, two, blocks=np.arange(N) // 100, segments={"part": part.tolist()})
+    assert found.verdict == "not_better"
+    assert "loses on part=b" in found.why
+    assert found.better is not None
+    assert found.better.low > 0
 
 
 def test_classes_that_were_not_given_are_no_answers() -> None:

@@ -18,6 +18,7 @@ from retraining.folders import write_folder
 from tiny import NAME
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from mainstay.workspace import Workspace
@@ -38,6 +39,16 @@ def add_decisions(workspace: Workspace, version: str, *, n: int = 3_000, slope: 
     random = np.random.default_rng(seed)
     a = random.normal(size=n)
     truth = random.random(n) < 1 / (1 + np.exp(-slope * a))
+    add_labelled(
+        workspace, version, a.tolist(), {"probability": 0.5, "yes": True}, [{"yes": t} for t in truth.tolist()]
+    )
+
+
+def add_labelled(
+    workspace: Workspace, version: str, a: Sequence[float], output: dict[str, Any], truths: Sequence[dict[str, Any]]
+) -> None:
+    """Decisions about these values of `a`, each answered with `output`, and their outcomes but every fiftieth."""
+    n = len(a)
     at = [NOW - timedelta(days=DAYS * (1 - i / n)) for i in range(n)]
     ids = [f"id-{i:08}" for i in range(n)]
     decisions = pl.DataFrame(
@@ -51,8 +62,8 @@ def add_decisions(workspace: Workspace, version: str, *, n: int = 3_000, slope: 
             "release": 1,
             "stage": "production",
             "outcome": "answered",
-            "input": [json.dumps({"a": value, "b": None}) for value in a.tolist()],
-            "output": json.dumps({"probability": 0.5, "yes": True}),
+            "input": [json.dumps({"a": value, "b": None}) for value in a],
+            "output": json.dumps(output),
         }
     )
     labelled = [i for i in range(n) if i % 50]
@@ -64,7 +75,7 @@ def add_decisions(workspace: Workspace, version: str, *, n: int = 3_000, slope: 
             "at": [at[i] + timedelta(hours=1) for i in labelled],
             "capability": NAME,
             "decision_id": [ids[i] for i in labelled],
-            "outcome": [json.dumps({"yes": bool(truth[i])}) for i in labelled],
+            "outcome": [json.dumps(truths[i]) for i in labelled],
             "observed_at": [at[i] + timedelta(hours=1) for i in labelled],
         }
     )

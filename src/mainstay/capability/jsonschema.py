@@ -16,7 +16,7 @@ from msgspec import inspect
 
 from mainstay.capability.checks import ALLOWED_WITH, NEEDED_BY, NEVER_ISOLATED, STATED, TENSOR_KEYS
 from mainstay.capability.keeping import METRICS, OF_A_CLASS_SAID, RANGES
-from mainstay.capability.keeping_checks import COSTS, NEEDED_BY_LABELS, NEVER_COMPARED, NEVER_RETRAINED, ONLY_OF_LABELS
+from mainstay.capability.keeping_checks import COSTS, NEEDED_BY_LABELS, NEVER_RETRAINED, ONLY_OF_LABELS
 from mainstay.capability.ladder import RUNGS, TESTS
 from mainstay.capability.source_checks import ASKED, AUTHS, DELIMITED, KEYED, KINDS, PAGE_KEYS, SECRETS, TIMED
 from mainstay.capability.types import FILE_NAME, Capability
@@ -164,11 +164,7 @@ def _keeping_rules() -> Iterator[dict[str, Any]]:
     """What being kept in production needs elsewhere in the declaration."""
     labels = _at("monitoring", _given("labels"))
     yield {"if": labels, "then": _at("objects", _given("outcome"))}
-    compared = {"properties": {"kind": {"not": {"enum": [*NEVER_COMPARED]}}}}
-    yield {
-        "if": _given("retraining"),
-        "then": _at("monitoring", {**_given("labels"), "allOf": [_at("labels", compared)]}),
-    }
+    yield {"if": _given("retraining"), "then": labels}
     yield _where_model(NEVER_RETRAINED, _not_given(["retraining"]))
     canary = _at("rollout", _at("canary", _at("guards", _given("quality"))))
     counted = _at("rollout", _at("canary", _at("min_labels", {"minimum": 1}, kind="integer")))

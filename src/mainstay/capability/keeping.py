@@ -27,9 +27,29 @@ Hours: TypeAlias = Annotated[float, Meta(gt=0, le=87_840)]
 Many: TypeAlias = Annotated[int, Meta(ge=1, le=1_000_000_000)]
 Percent: TypeAlias = Annotated[float, Meta(gt=0, lt=100)]
 LabelKind: TypeAlias = Literal["binary", "classes", "number", "ranking"]
+MetricName: TypeAlias = Literal[
+    "accuracy",
+    "roc_auc",
+    "average_precision",
+    "precision",
+    "recall",
+    "f1",
+    "brier",
+    "log_loss",
+    "calibration_error",
+    "macro_f1",
+    "balanced_accuracy",
+    "mae",
+    "rmse",
+    "bias",
+    "r2",
+    "ndcg",
+    "hit_rate",
+    "reciprocal_rank",
+]
 StageName: TypeAlias = Literal["shadow", "canary", "production"]
 
-METRICS: Final[Mapping[LabelKind, tuple[str, ...]]] = {
+METRICS: Final[Mapping[LabelKind, tuple[MetricName, ...]]] = {
     "binary": (
         *("roc_auc", "average_precision", "brier", "log_loss", "calibration_error"),
         *("accuracy", "balanced_accuracy", "precision", "recall", "f1"),
@@ -65,26 +85,7 @@ class Labels(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Metric(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A number that is watched once labels are there, and how bad it may be."""
 
-    name: Literal[
-        "accuracy",
-        "roc_auc",
-        "average_precision",
-        "precision",
-        "recall",
-        "f1",
-        "brier",
-        "log_loss",
-        "calibration_error",
-        "macro_f1",
-        "balanced_accuracy",
-        "mae",
-        "rmse",
-        "bias",
-        "r2",
-        "ndcg",
-        "hit_rate",
-        "reciprocal_rank",
-    ]
+    name: MetricName
     at_least: float | None = None
     at_most: float | None = None
     top: Annotated[int, Meta(ge=1, le=1_000)] = 10  # of ranking metrics: how many of the list count
@@ -209,8 +210,9 @@ class Retraining(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     min_rows: Many = 1_000
     triggers: Trigger = Trigger()
     cooldown_days: Days = 7.0
-    # By which the two are compared; None: roc_auc for binary labels with a score, else accuracy, and mae for numbers.
-    metric: Literal["accuracy", "roc_auc", "brier", "log_loss", "precision", "recall", "mae", "rmse"] | None = None
+    # By which the two are compared; None: roc_auc for binary labels with a score, else accuracy, mae for numbers and
+    # ndcg for rankings. Of how many of a list, the metric of this name in `monitoring.metrics` says.
+    metric: MetricName | None = None
     confidence: Annotated[float, Meta(ge=0.5, lt=1)] = 0.95  # of the interval by which the challenger must be better
     margin: Annotated[float, Meta(ge=0, le=1)] = 0.0  # and by how much, on the metric's own scale
     segment_margin: Annotated[float, Meta(ge=0, le=1)] = 0.02  # what it may lose on a declared segment

@@ -30,7 +30,6 @@ NEEDED_BY_LABELS: Final[Mapping[str, tuple[str, ...]]] = {
 ONLY_OF_LABELS: Final[Mapping[str, tuple[str, ...]]] = {"score": ("binary",), "positive": ("binary",)}
 COSTS: Final = ("per_decision", "per_second", "per_review")
 NEVER_RETRAINED: Final = ("remote",)  # kinds of models that are trained elsewhere
-NEVER_COMPARED: Final = ("ranking",)  # kinds of labels
 
 SEGMENT_TYPES: Final = ("string", "integer", "boolean")
 TIME_TYPES: Final = ("date", "timestamp")
@@ -282,8 +281,6 @@ def _check_retraining(place: Place, capability: Capability) -> None:
         here.add(f"no such key with kind {capability.model.kind}, whose model is trained elsewhere", "a mapping")
     if labels is None:
         here.add("monitoring.labels beside it, by which challenger and champion are compared", "nothing")
-    elif labels.kind in NEVER_COMPARED:
-        here.add(f"no such key with labels of kind {labels.kind}, by which versions are not compared", "a mapping")
     elif retraining.metric is not None:
         _check_metric_name(here.at("metric"), retraining.metric, labels)
     for key, other in (("table", "time"), ("time", "table")):

@@ -215,12 +215,13 @@ def _lines(found: Request) -> Iterator[str]:
 
 
 def _challenge_lines(challenge: Challenge) -> Iterator[str]:
+    name = challenge.metric if challenge.top is None else f"{challenge.metric}@{challenge.top}"
     if challenge.better is None or challenge.champion is None or challenge.challenger is None:
-        yield f"compared    {challenge.rows:,} rows: too few"
+        yield f"compared    {challenge.rows:,} rows by {name}, which cannot decide"
         return
     better = challenge.better
     yield (
-        f"{challenge.metric:<12}{challenge.champion:.4f} now, {challenge.challenger:.4f} retrained: better by"
+        f"{name:<11} {challenge.champion:.4f} now, {challenge.challenger:.4f} retrained: better by"
         f" {better.value:+.4f} ({better.low:+.4f} to {better.high:+.4f} at {challenge.level:.0%})"
     )
     judged = [each for each in challenge.segments if each.better is not None and each.verdict != "unknown"]

@@ -154,7 +154,7 @@ def _truths(labels: Labels, texts: pl.Series, fields: Sequence[str]) -> list[pl.
     if labels.kind == "number":
         read = parse(texts, pl.Schema(dict.fromkeys(fields, pl.Float64())))
         return [_finite(read[field]) for field in fields]
-    reader = _class if labels.kind == "classes" else _list
+    reader = _class if labels.kind == "classes" else items_of
     return _column(texts, fields, [reader] * len(fields), [TRUTHS[labels.kind]] * len(fields))
 
 
@@ -226,7 +226,8 @@ def to_number(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _list(value: Any) -> list[str] | None:
+def items_of(value: Any) -> list[str] | None:
+    """The items of a list of a ranking, as text; None for what is no list."""
     if not isinstance(value, list):
         return None
     items = [_class(item) for item in value[:_MOST_ITEMS]]

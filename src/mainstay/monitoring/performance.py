@@ -249,14 +249,19 @@ class _Bins:
     highest: Floats
 
 
-def _bin(truth: Bools, said: Floats, bins: int) -> _Bins:
+def bin_starts(ordered: Floats, bins: int = BINS) -> NDArray[np.intp]:
+    """Where bins of equal mass begin in `ordered: (n,)` scores, the lowest first; equal scores share a bin."""
     if bins < 1:
         raise Misuse(f"expected at least 1 bin, found {bins}")
+    # A cut inside a run of equal scores moves to its beginning, so that the bins do not depend on the order of rows.
+    cuts = np.searchsorted(ordered, ordered[np.arange(1, bins) * len(ordered) // bins])
+    return np.unique(np.concatenate([[0], cuts]))
+
+
+def _bin(truth: Bools, said: Floats, bins: int) -> _Bins:
     order = np.argsort(said, kind="stable")
     said, truth = said[order], truth[order]
-    # A cut inside a run of equal scores moves to its beginning, so that the bins do not depend on the order of rows.
-    cuts = np.searchsorted(said, said[np.arange(1, bins) * len(said) // bins])
-    starts = np.unique(np.concatenate([[0], cuts]))
+    starts = bin_starts(said, bins)
     ends = np.append(starts[1:], len(said))
     counts = (ends - starts).astype(np.float64)
     return _Bins(

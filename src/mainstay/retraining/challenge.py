@@ -2,7 +2,7 @@
 
     better      the whole interval lies above the margin, and no declared segment loses
     not better  the interval does not, or a segment loses
-    unknown     too few rows, or rows for which a version has no answer, to say either
+    unknown     too few rows with a truth and two answers, or too few of a class that the metric is of, to say either
 
 A segment loses when it is surely worse there (at the level shared between all segments, Bonferroni) or when the
 estimate is worse by more than `segment_margin`. Segments with fewer rows than MIN_SEGMENT are looked at together.
@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 import numpy as np
 from msgspec import Struct
 
+from mainstay.capability.keeping import METRICS, MetricName
 from mainstay.monitoring.intervals import Estimate  # noqa: TC001 - msgspec reads the types of a struct
-from mainstay.retraining.paired import Cases, Difference, MetricName, compare
+from mainstay.retraining.paired import TOP, Difference, compare, lacking
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mainstay.capability.keeping import Retraining
+    from mainstay.retraining.cases import Cases
 
 Judged: TypeAlias = Literal["better", "not_better", "unknown"]
 
@@ -60,6 +62,7 @@ class Challenge(Struct, frozen=True, kw_only=True):
     segments: tuple[Segment, ...]
     verdict: Judged
     why: str
+    top: int | None = None  # of a list that count, for metrics of lists
 
 
 def judge(
@@ -70,24 +73,32 @@ def judge(
     *,
     blocks: NDArray[Any],
     segments: Mapping[str, Sequence[str]],
+    top: int = TOP,
 ) -> Challenge:
     """Hold the challenger against the champion; all are of the same n rows, in one order.
 
     A score or prediction of None (NaN, for numbers) is no answer. `segments` has the value of each row for every
-    declared segment.
+    declared segment. Of rankings, rows for which nothing was relevant are left out; `top` is how many of a list count.
     """
     have = _answered(champion), _answered(challenger)
+    is_ranked = metric in METRICS["ranking"]
     both = have[0] & have[1]
+    if is_ranked:
+        both &= np.fromiter((len(each) > 0 for each in champion.truth), np.bool_, len(both))
     missing = float((~have[0]).mean()), float((~have[1]).mean())
-    first, second = _taken(champion, both), _taken(challenger, both)
+    first, second = champion.taken(both), challenger.taken(both)
     parts = list(_parts({name: np.asarray(values)[both] for name, values in segments.items()}))
-    found = compare(metric, first, second, blocks[both], level=declared.confidence)
+    found = compare(metric, first, second, blocks[both], level=declared.confidence, top=top)
+    lacks = lacking(metric, first, second)
     shared = 1 - (1 - declared.confidence) / max(1, len(parts))
     judged = []
     for column, value, chosen in parts:
-        apart = compare(metric, _taken(first, chosen), _taken(second, chosen), blocks[both][chosen], level=shared)
+        one, two = first.taken(chosen), second.taken(chosen)
+        apart = None
+        if not lacking(metric, one, two):
+            apart = compare(metric, one, two, blocks[both][chosen], level=shared, top=top)
         judged.append(_segment(column, value, int(chosen.sum()), apart, declared.segment_margin))
-    verdict, why = _verdict(found, int(both.sum()), missing, judged, declared)
+    verdict, why = _verdict(found, int(both.sum()), missing, lacks, judged, declared)
     return Challenge(
         metric=metric,
         champion=None if found is None else found.champion,
@@ -101,16 +112,24 @@ def judge(
         segments=tuple(judged),
         verdict=verdict,
         why=why,
+        top=top if is_ranked else None,
     )
 
 
 def _verdict(
-    found: Difference | None, rows: int, missing: tuple[float, float], segments: list[Segment], declared: Retraining
+    found: Difference | None,
+    rows: int,
+    missing: tuple[float, float],
+    lacks: str,
+    segments: list[Segment],
+    declared: Retraining,
 ) -> tuple[Judged, str]:
     if missing[1] > missing[0] + MOST_UNANSWERED:
         return "not_better", f"it has no answer for {missing[1]:.1%} of the rows, the champion for {missing[0]:.1%}"
-    if found is None or rows < MIN_ROWS:
+    if rows < MIN_ROWS:
         return "unknown", f"expected at least {MIN_ROWS} rows with a truth and two answers to compare, found {rows}"
+    if lacks or found is None:
+        return "unknown", f"it cannot be decided: {lacks or 'the metric has no value, or no interval, on these rows'}"
     low, high = found.better.low, found.better.high
     if low <= declared.margin:
         surely = "and is surely worse" if high < 0 else "which may be chance"
@@ -152,11 +171,3 @@ def _answered(cases: Cases) -> NDArray[np.bool_]:
             # What is no number differs from itself.
             given &= np.fromiter((each is not None and each == each for each in values), np.bool_, len(values))  # noqa: PLR0124
     return given
-
-
-def _taken(cases: Cases, chosen: NDArray[np.bool_]) -> Cases:
-    return Cases(
-        cases.truth[chosen],
-        None if cases.prediction is None else cases.prediction[chosen],
-        None if cases.score is None else cases.score[chosen].astype(np.float64),
-    )

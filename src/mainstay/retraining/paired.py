@@ -1,11 +1,22 @@
 """Two versions on the same cases: by how much one is better, with an interval.
 
-Every metric is written as a sum of what each case contributes to it (its influence), for each version; the difference
-of a case's two contributions is what the interval rests on. So what is hard for both versions cancels, and the interval
-is much narrower than those of the two metrics. Cases of one day are not independent: contributions are added up by
-block first (Liang & Zeger 1986, "Longitudinal data analysis using generalized linear models", with the small-sample
-factor of MacKinnon & White 1985), and the interval has Student's t with one degree of freedom less than there are
-blocks.
+The interval rests on the difference of what each case contributes to the metric of either version (`influences.py`).
+So what is hard for both versions cancels, and the interval is much narrower than those of the two metrics. Cases of one
+day are not independent: contributions are added up by block first (Liang & Zeger 1986, "Longitudinal data analysis
+using generalized linear models"). A block that has much of what the metric rests on moves the metric towards itself,
+and would seem to vary too little: each counts as if the metric were without it (the jackknife of MacKinnon & White
+1985, "Some heteroskedasticity-consistent covariance matrix estimators with improved finite sample properties").
+Student's t has one degree of freedom less than there would be blocks of one size that say as much (Kish 1965, "Survey
+sampling").
+
+Of what was counted (shares, F1, what is right in lists) the few cases that versions answer differently may happen to
+lie on one side. One more is added on either side, as Bonett & Price (2012), "Adjusted Wald confidence interval for a
+difference of binomial proportions based on paired data", do: to the variance, by the most that one case changes.
+
+Two kinds of metric bend at their best value, where noise makes both versions look worse, and not alike. Their intervals
+make room for it, and are wider than they say: that of the calibration error by the bias that chance may have, that of
+the bias by bounds of the sum and of the difference of the two together (|a| - |b| is the smaller of |a + b| and
+|a - b|, with the sign of their product).
 
 A difference is always such that more is better for the challenger, whether the metric is a gain or a loss.
 """
@@ -14,40 +25,36 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from itertools import product
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
-from scipy.special import stdtrit
 
-from mainstay.errors import Misuse
-from mainstay.monitoring.intervals import Estimate
+from mainstay.monitoring.intervals import Estimate, t_value
+from mainstay.monitoring.metrics import BEST_AT_ZERO, SMALLER_IS_BETTER
+from mainstay.monitoring.performance import ENOUGH_TO_FAIL
+from mainstay.retraining.cases import block
+from mainstay.retraining.influences import influence
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    Floats: TypeAlias = NDArray[np.float64]
-    Influence: TypeAlias = tuple[float, Floats]
+    from mainstay.capability.keeping import MetricName
+    from mainstay.retraining.cases import Blocks, Cases, Floats
+    from mainstay.retraining.influences import Influence
 
-MetricName: TypeAlias = Literal["accuracy", "roc_auc", "brier", "log_loss", "precision", "recall", "mae", "rmse"]
-LOSSES: Final = frozenset({"brier", "log_loss", "mae", "rmse"})
-FEWEST_BLOCKS: Final = 10  # with fewer, cases are taken for blocks, each by itself
-LEAST_PROBABILITY: Final = 1e-6  # that is believed in a logarithm
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Cases:
-    """What one version said of n cases, and the truth. What a metric does not need may be None."""
-
-    truth: NDArray[Any]  # (n,) bool or class; float for numbers
-    prediction: NDArray[Any] | None  # (n,) as the truth
-    score: Floats | None  # (n,) the probability that the truth is true
+LOSSES: Final = SMALLER_IS_BETTER | BEST_AT_ZERO
+MOST_OF_ONE: Final = 0.9  # that a block may have of what a metric rests on
+TOP: Final = 10  # of a list that count, where nothing else is said
+_OF_YES: Final = frozenset({"recall", "f1", "average_precision"})
+_OF_BOTH: Final = frozenset({"roc_auc", "balanced_accuracy", "calibration_error"})
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A metric of both versions, and by how much the challenger is better."""
+    """A metric of both versions, and by how much the challenger is better: of the bias, by how much nearer to 0."""
 
     metric: str
     champion: float
@@ -58,130 +65,89 @@ class Difference:
 
 
 def compare(
-    metric: MetricName, champion: Cases, challenger: Cases, blocks: NDArray[Any], *, level: float
+    metric: MetricName, champion: Cases, challenger: Cases, blocks: NDArray[Any], *, level: float, top: int = TOP
 ) -> Difference | None:
-    """By how much the challenger is better; None where the metric has no value for one of them, or no interval.
+    """By how much the challenger is better; None where the metric has no value for one of them, or no interval: what it
+    rests on lies in fewer than two blocks, or nearly all in one.
 
-    `blocks: (n,)` says which cases belong together, such as their day. `level` is that of the two-sided interval.
-    Raises Misuse when the metric needs something that the cases have not.
+    `blocks: (n,)` says which cases belong together, such as their day. `level` is that of the two-sided interval. `top`
+    is how many of a list count, for metrics of lists. Raises Misuse when the metric needs something that the cases have
+    not.
     """
-    influence = _INFLUENCES[metric]
-    first, second = influence(champion), influence(challenger)
+    grouped = block(blocks)
+    if grouped.count < 2:
+        return None
+    first, second = (influence(metric, each, grouped, top) for each in (champion, challenger))
     if first is None or second is None:
         return None
-    sign = -1.0 if metric in LOSSES else 1.0
-    apart = sign * (second[1] - first[1])
-    sums, count = _by_block(apart, blocks)
-    if count < 2:
+    spread = _spread(grouped, (*first.rests_on, *second.rests_on))
+    if spread.freedom < 1 or spread.shares.max() > MOST_OF_ONE:
         return None
-    value = sign * (second[0] - first[0])
-    variance = count / (count - 1) * float(np.square(sums - sums.mean()).sum())
-    width = float(stdtrit(count - 1, (1 + level) / 2)) * math.sqrt(variance)
-    return Difference(metric, first[0], second[0], Estimate(value, value - width, value + width), len(apart), count)
+    apart = _nearer_zero if metric in BEST_AT_ZERO else _less if metric in LOSSES else _more
+    better = apart(first, second, spread, level)
+    return Difference(metric, first.value, second.value, better, len(first.parts), grouped.count)
 
 
-def _by_block(values: Floats, blocks: NDArray[Any]) -> tuple[Floats, int]:
-    """The sums of blocks, or the values themselves where blocks are few."""
-    _, codes = np.unique(blocks, return_inverse=True)
-    count = int(codes.max(initial=-1)) + 1
-    if count < FEWEST_BLOCKS:
-        return values, len(values)
-    return np.bincount(codes, weights=values, minlength=count).astype(np.float64), count
+def lacking(metric: MetricName, champion: Cases, challenger: Cases) -> str:
+    """What keeps cases from deciding, in words; nothing where they can.
+
+    With fewer than ENOUGH_TO_FAIL cases of a class the linear parts say too little of what such cases contribute.
+    """
+    told = []
+    if champion.truth.dtype == np.bool_:
+        yes = int(champion.truth.sum())
+        counts = {"that were yes": yes} if metric in _OF_YES | _OF_BOTH else {}
+        if metric in _OF_BOTH:
+            counts["that were no"] = len(champion.truth) - yes
+        if metric == "precision":
+            counts["that the champion says yes to"] = int(champion.predicted().astype(bool).sum())
+            counts["that the challenger says yes to"] = int(challenger.predicted().astype(bool).sum())
+        told = [f"{n} {what}" for what, n in counts.items() if n < ENOUGH_TO_FAIL]
+    return f"expected at least {ENOUGH_TO_FAIL} rows of each kind, found {' and '.join(told)}" if told else ""
 
 
-def _mean(values: Floats) -> Influence | None:
-    if not len(values):
-        return None
-    mean = float(values.mean())
-    return mean, (values - mean) / len(values)
+class _Spread(NamedTuple):
+    """How what the metrics rest on is spread over blocks."""
+
+    blocks: Blocks
+    shares: Floats  # (blocks,) the largest that each has in any of it
+    freedom: float  # of Student's t
 
 
-def _ratio(above: Floats, below: Floats) -> Influence | None:
-    """Of sums; the influence by the delta method."""
-    total = float(below.sum())
-    if not total:
-        return None
-    ratio = float(above.sum()) / total
-    return ratio, (above - ratio * below) / total
+def _spread(blocks: Blocks, rests_on: Sequence[Floats]) -> _Spread:
+    shares = np.array([blocks.sums(each) for each in rests_on])
+    return _Spread(blocks, shares.max(axis=0), 1 / float(np.square(shares).sum(axis=1).max()) - 1)
 
 
-def _accuracy(cases: Cases) -> Influence | None:
-    return _mean((_predicted(cases) == cases.truth).astype(np.float64))
+def _more(first: Influence, second: Influence, spread: _Spread, level: float) -> Estimate:
+    """By how much the second is more."""
+    value = second.value - first.value
+    count = spread.blocks.count
+    without = spread.blocks.sums(second.parts - first.parts) / (1 - spread.shares)
+    variance = (count - 1) / count * float(np.square(without).sum()) + 2 * max(first.step, second.step) ** 2
+    width = t_value(level, spread.freedom) * math.sqrt(variance)
+    low, high = second.below + first.above + width, second.above + first.below + width
+    return Estimate(value, value - low, value + high)
 
 
-def _brier(cases: Cases) -> Influence | None:
-    return _mean(np.square(_scored(cases) - cases.truth))
+def _less(first: Influence, second: Influence, spread: _Spread, level: float) -> Estimate:
+    """By how much the second is less."""
+    return _more(second, first, spread, level)
 
 
-def _log_loss(cases: Cases) -> Influence | None:
-    said = np.clip(_scored(cases), LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
-    return _mean(-np.log(np.where(cases.truth.astype(bool), said, 1 - said)))
+def _nearer_zero(first: Influence, second: Influence, spread: _Spread, level: float) -> Estimate:
+    """By how much the second is nearer to 0. The least and most of a function of two bounded numbers, which rises or
+    falls with each throughout, lie at corners.
+    """
+    each = 1 - (1 - level) / 2  # of two intervals that hold together
+    apart = _less(first, second, spread, each)
+    opposite = second._replace(value=-second.value, parts=-second.parts)
+    together = _less(first, opposite, spread, each)
+    corners = [_of_both(d, s) for d, s in product((apart.low, apart.high), (together.low, together.high))]
+    value = abs(first.value) - abs(second.value)
+    return Estimate(value, min(corners), max(corners))
 
 
-def _precision(cases: Cases) -> Influence | None:
-    said, true = _predicted(cases).astype(bool), cases.truth.astype(bool)
-    return _ratio((said & true).astype(np.float64), said.astype(np.float64))
-
-
-def _recall(cases: Cases) -> Influence | None:
-    said, true = _predicted(cases).astype(bool), cases.truth.astype(bool)
-    return _ratio((said & true).astype(np.float64), true.astype(np.float64))
-
-
-def _mae(cases: Cases) -> Influence | None:
-    return _mean(np.abs(_predicted(cases) - cases.truth))
-
-
-def _rmse(cases: Cases) -> Influence | None:
-    found = _mean(np.square(_predicted(cases) - cases.truth))
-    if found is None or not found[0]:
-        return found
-    root = math.sqrt(found[0])
-    return root, found[1] / (2 * root)
-
-
-def _roc_auc(cases: Cases) -> Influence | None:
-    """DeLong, DeLong, Clarke-Pearson (1988): each case's part is how it stands among those of the other class."""
-    said, true = _scored(cases), cases.truth.astype(bool)
-    positives, negatives = said[true], said[~true]
-    m, n = len(positives), len(negatives)
-    if not m or not n:
-        return None
-    above = _share_below(positives, negatives)
-    below = 1 - _share_below(negatives, positives)
-    area = float(above.mean())
-    influence = np.empty(len(said))
-    influence[true] = (above - area) / m
-    influence[~true] = (below - area) / n
-    return area, influence
-
-
-def _share_below(values: Floats, others: Floats) -> Floats:
-    """The share of `others` below each value, ties counting half."""
-    ordered = np.sort(others)
-    both = np.searchsorted(ordered, values, "left") + np.searchsorted(ordered, values, "right")
-    return np.asarray(both / (2 * len(others)), dtype=np.float64)
-
-
-def _predicted(cases: Cases) -> NDArray[Any]:
-    if cases.prediction is None:
-        raise Misuse("this metric is of predictions: expected labels.prediction to be declared, found none")
-    return cases.prediction
-
-
-def _scored(cases: Cases) -> Floats:
-    if cases.score is None:
-        raise Misuse("this metric is of probabilities: expected labels.score to be declared, found none")
-    return cases.score
-
-
-_INFLUENCES: Final[dict[MetricName, Callable[[Cases], Influence | None]]] = {
-    "accuracy": _accuracy,
-    "roc_auc": _roc_auc,
-    "brier": _brier,
-    "log_loss": _log_loss,
-    "precision": _precision,
-    "recall": _recall,
-    "mae": _mae,
-    "rmse": _rmse,
-}
+def _of_both(apart: float, together: float) -> float:
+    """|a| - |b|, of a - b and a + b."""
+    return (abs(together + apart) - abs(together - apart)) / 2

@@ -10,6 +10,7 @@ from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
+import numpy as np
 import polars as pl
 
 from mainstay.errors import Misuse
@@ -20,9 +21,10 @@ from mainstay.lake.snapshots import open_snapshot
 from mainstay.lake.taking import take
 from mainstay.monitoring.event_time import decisions_in_time, outcomes_in_time
 from mainstay.monitoring.evidence import SEQUENCE, columns_of, parse
-from mainstay.monitoring.labelled import read_labelled
+from mainstay.monitoring.labelled import TRUTHS, items_of, read_labelled
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -44,7 +46,7 @@ class Holdout(NamedTuple):
     """What both versions are asked, and what was true."""
 
     records: list[bytes]  # inputs, as JSON
-    truth: NDArray[Any]  # (n,) bool, class or number
+    truth: NDArray[Any]  # (n,) bool, class or number; of rankings a list of what was relevant
     days: NDArray[Any]  # (n,) of the rows: what belongs together
     segments: dict[str, list[str]]
 
@@ -147,12 +149,17 @@ def holdout_of(cut: Cut, declared: Declared) -> Holdout:
     held = cut.held_out
     return Holdout(
         records=[record.encode() for record in held["record"]],
-        truth=held["truth"].to_numpy(),
+        truth=as_objects(held["truth"].to_list()) if held["truth"].dtype == pl.List else held["truth"].to_numpy(),
         days=held[TIME].dt.date().to_physical().to_numpy(),
         segments={
             name: held[f"segment.{name}"].fill_null("").to_list() for name in declared.capability.monitoring.segments
         },
     )
+
+
+def as_objects(values: Sequence[Any]) -> NDArray[Any]:
+    """`(n,)`, each value as it is, also where all are lists of one length."""
+    return np.fromiter(values, dtype=object, count=len(values))
 
 
 def labels_of(declared: Declared) -> Labels:
@@ -215,6 +222,9 @@ def _read_table(snapshots: list[Snapshot], declared: Declared, retraining: Retra
 def _truth(values: pl.Series, labels: Labels) -> pl.Series:
     if labels.kind == "binary":
         return values == labels.positive
+    if labels.kind == "ranking":
+        lists = [None if each is None else items_of(each) for each in values.to_list()]
+        return pl.Series(lists, dtype=TRUTHS["ranking"])
     return values.cast(pl.Float64 if labels.kind == "number" else pl.String, strict=False)
 
 

@@ -17,14 +17,16 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from mainstay.catalog.training import find_training
-from mainstay.errors import Misuse
 from mainstay.lake.lake import open_lake
 from mainstay.lake.snapshots import open_snapshot
+from mainstay.monitoring.label_counts import MOST_TOP
+from mainstay.monitoring.labelled import items_of
 from mainstay.retraining.answering import answer
 from mainstay.retraining.candidate import declared_in, make_candidate
+from mainstay.retraining.cases import Cases
 from mainstay.retraining.challenge import judge
-from mainstay.retraining.paired import Cases
-from mainstay.retraining.rows import freeze, holdout_of, labels_of, read_rows, write_rows
+from mainstay.retraining.paired import TOP
+from mainstay.retraining.rows import as_objects, freeze, holdout_of, labels_of, read_rows, write_rows
 from mainstay.retraining.training import ROWS
 from mainstay.retraining.types import Frozen, Trained
 
@@ -34,10 +36,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from mainstay.capability.keeping import Labels, Retraining
+    from mainstay.capability.keeping import Labels, MetricName, Monitoring, Retraining
     from mainstay.capability.load import Declared
     from mainstay.retraining.challenge import Challenge
-    from mainstay.retraining.paired import MetricName
     from mainstay.retraining.rows import Cut, Holdout
     from mainstay.retraining.types import Request
     from mainstay.workspace import Workspace
@@ -91,18 +92,20 @@ def compare_versions(workspace: Workspace, frozen: Frozen, challenger: str) -> C
         _cases(labels, holdout, answer(workspace, version, holdout.records))
         for version in (frozen.champion, challenger)
     )
+    metric = metric_of(retraining, labels)
     return judge(
         retraining,
-        metric_of(retraining, labels),
+        metric,
         champion,
         other,
         blocks=holdout.days,
         segments=holdout.segments,
+        top=top_of(declared.capability.monitoring, metric),
     )
 
 
 def metric_of(retraining: Retraining, labels: Labels) -> MetricName:
-    """What versions are compared by. Raises Misuse for labels that nothing is known to compare."""
+    """What versions are compared by."""
     if retraining.metric is not None:
         return retraining.metric
     match labels.kind:
@@ -112,7 +115,13 @@ def metric_of(retraining: Retraining, labels: Labels) -> MetricName:
             return "accuracy"
         case "number":
             return "mae"
-    raise Misuse(f"retraining compares no labels of kind {labels.kind}: expected binary, classes or number")
+        case "ranking":
+            return "ndcg"
+
+
+def top_of(monitoring: Monitoring, metric: MetricName) -> int:
+    """How many of a list count, as the metric of this name is watched."""
+    return min(next((each.top for each in monitoring.metrics if each.name == metric), TOP), MOST_TOP)
 
 
 def clear_away(workspace: Workspace, request: Request) -> None:
@@ -140,6 +149,8 @@ def _cases(labels: Labels, holdout: Holdout, answers: Mapping[str, Sequence[Any]
         said = answers[labels.prediction]
         if labels.kind == "number":
             prediction = _numbers(said)
+        elif labels.kind == "ranking":
+            prediction = as_objects([items_of(each) for each in said])
         elif labels.kind == "binary":
             prediction = np.array([None if each is None else each == labels.positive for each in said], dtype=object)
         else:
