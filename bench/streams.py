@@ -50,7 +50,6 @@ PEERS = "streams"
 DATA = HERE.parents[1] / "shared" / "data" / "streams"
 DELAYS = {"1 day": 1, "1 week": 7, "30 days": 30}
 RIVER = ("ADWIN", "PageHinkley", "KSWIN", "DDM")
-SLOW, SLOW_ROWS = ("KSWIN",), 100_000  # 0.7 ms an error: left out of longer streams
 CALENDAR = "30 days each"
 OURS, CBPE = "Mainstay", "NannyML CBPE"
 FIRST_DAYS = 60  # that the first model is trained on
@@ -208,7 +207,7 @@ def follow_all(streams: list[Stream], peers: dict[str, Detector]) -> list[Follow
         for delay, days in delays.items():
             detectors = {OURS: ours(stream.rows_a_day), CALENDAR: by_calendar(stream.rows_a_day), **peers}
             for name, detect in detectors.items():
-                if (name in SLOW and rows > SLOW_ROWS) or (name == CALENDAR and stream.said is not None):
+                if name == CALENDAR and stream.said is not None:
                     continue
                 alarms, accuracy = follow(stream, days, detect)
                 gain = (accuracy - never) * 100 / alarms if alarms and stream.said is None else None

@@ -187,6 +187,7 @@ def test_writers_of_one_name_at_once_in_a_bucket_write_each_step_once(bucket: di
     table = at_once("append", bucket, "one-name", 12).table("t")
     assert numbers(table) == list(range(10, 130))
     assert (table.position("w"), table.cursor("w")) == (12, {"after": 12})
+    assert not table.is_surely_newest()  # to see that would take a request
 
 
 def test_writers_of_several_names_at_once_in_a_bucket_lose_nothing(bucket: dict[str, str]) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -272,6 +273,41 @@ def test_commits_of_another_engine_change_nothing_of_what_writers_said(lake: Lak
     assert table.history(1)[0].writers == {"w": 20}
     assert table.history(5)[1].writers == {}
     assert len(numbers(table)) == 60
+
+
+def test_a_reader_is_surely_at_the_newest_version_until_anybody_commits(lake: Lake) -> None:
+    table = make_table(lake, count=10)
+    reader = lake.table(table.name)
+    assert reader.is_surely_newest()
+    table.append(rows(10, 20), writer="w", position=20)
+    assert not reader.is_surely_newest()
+    assert reader.refresh().is_surely_newest()
+    write_deltalake(DeltaTable(table.delta().table_uri), rows(20, 21), mode="append")
+    assert not reader.is_surely_newest()
+    assert reader.refresh().is_surely_newest()
+    reader.set_property("said", "something")
+    assert lake.table(table.name).version == reader.version
+
+
+def test_a_reader_whose_log_was_shortened_is_not_surely_at_the_newest_version(lake: Lake, tmp_path: Path) -> None:
+    table = lake.create("t", SCHEMA, properties={"delta.logRetentionDuration": "interval 0 seconds"})
+    table.append(rows(0, 1), writer="w", position=0)
+    reader = lake.table("t")
+    for n in range(1, 5):
+        table.append(rows(n, n + 1), writer="w", position=n)
+    table.trim(datetime.now(UTC))
+    assert not (tmp_path / f"lake/t/_delta_log/{reader.version + 1:020d}.json").exists()
+    assert not reader.is_surely_newest()
+    assert numbers(reader.refresh()) == [0, 1, 2, 3, 4]
+    assert reader.is_surely_newest()
+
+
+def test_a_reader_of_a_table_that_was_made_anew_is_not_surely_at_its_newest_version(lake: Lake, tmp_path: Path) -> None:
+    reader = lake.table(make_table(lake, count=20).name)
+    shutil.rmtree(tmp_path / "lake" / reader.name)
+    assert not reader.is_surely_newest()
+    assert make_table(lake, count=20).version == reader.version
+    assert not reader.is_surely_newest()
 
 
 def test_whoever_holds_the_lock_writes_alone(lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

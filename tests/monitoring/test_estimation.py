@@ -24,7 +24,7 @@ from mainstay.monitoring.estimation import (
 from mainstay.monitoring.estimation_record import score_estimates
 from mainstay.monitoring.expected_metrics import BY_SCORE, ESTIMABLE, Cases, Estimable
 from mainstay.monitoring.intervals import Estimate, wilson
-from mainstay.monitoring.partition import Partition, grow
+from mainstay.monitoring.partition import Partition, Split, grow
 from shared_data import shared_data
 
 Floats = np.ndarray[tuple[int], np.dtype[np.float64]]
@@ -381,6 +381,30 @@ def test_leaves_are_those_of_a_walk_split_by_split_however_the_columns_are_store
     assert (partition.leaf_of(inputs)[-300:] == partition.leaf_of(inputs.tail(300))).all()
     rows = partition.read(inputs)
     assert (rows.leaf_of(slice(66_000, 66_100)) == partition.leaf_of(inputs)[66_000:66_100]).all()
+
+
+@pytest.mark.parametrize("questions", [1, 7, 8, 9, 15])
+def test_one_answer_more_is_the_lowest_bit_whatever_bytes_the_others_fill(questions: int) -> None:
+    rng = np.random.default_rng(questions)
+    inputs = pl.DataFrame({"number": np.append(rng.normal(8.0, 5.0, 500), [math.nan, math.inf, -math.inf])})
+    splits = [
+        Split(
+            column="number",
+            of_texts=False,
+            at_most=float(place),
+            texts=(),
+            missing_left=place % 3 == 0,
+            left=-1 - place,
+            right=-1 - questions if place == questions - 1 else place + 1,
+        )
+        for place in range(questions)
+    ]
+    partition, last = Partition(tuple(splits)), rng.random(503) < 0.5
+    leaves = np.array([walked(partition, row) for row in inputs.iter_rows(named=True)])
+    assert partition.leaf_of(inputs).tolist() == leaves.tolist()
+    table = (np.repeat(partition.leaf_of_answers, 2) * 2 + np.tile([0, 1], 1 << questions)).astype(np.uint16)
+    found = partition.read(inputs).look_up(slice(3, 503), table, last)
+    assert found.tolist() == (leaves * 2 + last)[3:].tolist()
 
 
 def test_on_the_census_stream_errors_are_within_what_was_promised() -> None:

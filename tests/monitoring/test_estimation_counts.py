@@ -8,12 +8,21 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mainstay.capability.keeping import Labels, Metric
 from mainstay.monitoring.drifting import Window
 from mainstay.monitoring.estimated_quality import Kept, below_finding, estimate_cohort, find_below, track_of
-from mainstay.monitoring.estimation import ASSUMPTION, Estimator, estimate, fit_estimator
-from mainstay.monitoring.estimation_counts import added_scores, count_scores, estimate_counted
+from mainstay.monitoring.estimation import (
+    ASSUMPTION,
+    Estimator,
+    PerformanceEstimate,
+    estimate,
+    estimate_windows,
+    fit_estimator,
+)
+from mainstay.monitoring.estimation_counts import ScoreCounts, added_scores, count_scores, estimate_counted
 from mainstay.monitoring.expected_metrics import BY_SCORE, ESTIMABLE
 from mainstay.monitoring.findings import Cause
 from mainstay.monitoring.intervals import Estimate
@@ -77,6 +86,32 @@ def test_an_estimate_of_added_steps_is_that_of_their_rows(estimator: Estimator, 
         assert (mine.value, mine.low, mine.high) == pytest.approx((one.value, one.low, one.high), abs=near)
         assert mine.n == one.n
         assert mine.unsupported == pytest.approx(one.unsupported)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.integers(0, 40), min_size=1, max_size=250), st.integers(0, 2**32 - 1), st.floats(0, 1))
+def test_windows_at_once_are_what_each_is_when_counted_by_itself(
+    estimator: Estimator, sizes: list[int], seed: int, threshold: float
+) -> None:
+    rng, rows = np.random.default_rng(seed), sum(sizes)
+    scores, inputs = rng.random(rows), pl.DataFrame({"input.group": rng.choice(["old", "new", "other"], rows)})
+    said = np.where(rng.random(rows) < 0.9, scores >= threshold, rng.random(rows) < 0.5)
+    leaves, bins = estimator.partition.leaf_of(inputs).astype(np.int64), estimator.score_bins.bin_of(scores)
+    places, end = leaves * estimator.table.groups + bins * np.int64(2) + said, 0
+    metrics = [metric for metric in ESTIMABLE if metric not in BY_SCORE]
+    for size, found in zip(sizes, estimate_windows(estimator, scores, said, inputs, sizes, metrics), strict=True):
+        window = slice(end, end + size)
+        end += size
+        counts = np.bincount(places[window], minlength=len(estimator.table.chances)).astype(np.float64)
+        alone = estimate_counted(estimator, ScoreCounts(counts, np.zeros(len(counts))), metrics)
+        assert [one.metric for one in found] == list(alone)
+        for one in found:
+            assert numbers(one) == pytest.approx(numbers(alone[one.metric]), rel=1e-9, abs=1e-12)
+
+
+def numbers(one: PerformanceEstimate) -> tuple[float, ...]:
+    deviations = one.label_deviation, one.calibration_deviation, one.chunk_deviation
+    return one.value, one.low, one.high, one.n, one.unsupported, *deviations
 
 
 def test_what_is_no_answer_or_has_no_score_is_not_counted(layout: Layout) -> None:

@@ -59,6 +59,11 @@ class Traffic:
         self._export()
         return [row["id"] for row in rows]
 
+    def decide_elsewhere(self, count: int) -> None:
+        """What the exporter says when another capability decided."""
+        self._next += count
+        self._export()
+
     def label(self, ids: list[str], right: dict[str, float]) -> None:
         """The truth of these decisions: a version is right with its own chance."""
         known = {name: (version, probability) for name, version, probability in self._decided}

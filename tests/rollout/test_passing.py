@@ -4,11 +4,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from deltalake import DeltaTable
 
 import tiny
 from mainstay.catalog.releases import publish
 from mainstay.rollout import store
-from mainstay.rollout.evidence import decode
+from mainstay.rollout.evidence import decode, encode
 from mainstay.rollout.gates_types import Check, Report
 from mainstay.rollout.passing import RolloutPass
 from mainstay.rollout.steering import approve, begin, promote, resume, stop, withdraw
@@ -18,6 +19,8 @@ from rollout.made import OPS, OTHER
 from rollout.rows import Traffic
 
 if TYPE_CHECKING:
+    from os import PathLike
+
     from mainstay.rollout.evidence import Folded
     from mainstay.rollout.gates_types import Verdict
     from mainstay.rollout.types import Begun
@@ -186,6 +189,73 @@ def test_where_nothing_is_new_nothing_is_written(stage: Stage) -> None:
     found = trial.control.turn()
     assert found.verdicts[-1].code == "too_few_decisions"
     assert trial.control.turn() == found
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The tables whose logs are read from now on, each as often as it is."""
+    found: list[str] = []
+
+    class Read(DeltaTable):
+        def __init__(self, table_uri: str | PathLike[str], *given: Any, **options: Any) -> None:
+            found.append(str(table_uri))
+            super().__init__(table_uri, *given, **options)
+
+        @staticmethod
+        def is_deltatable(
+            table_uri: str | PathLike[str],
+            storage_options: dict[str, str] | None = None,
+        ) -> bool:
+            found.append(str(table_uri))
+            return DeltaTable.is_deltatable(table_uri, storage_options)
+
+    for module in ("tables", "lake"):
+        monkeypatch.setattr(f"mainstay.lake.{module}.DeltaTable", Read)
+    return found
+
+
+@pytest.mark.parametrize("begun", ["shadow", "canary"])
+def test_a_turn_without_anything_new_reads_no_log_of_a_table(stage: Stage, begun: str, opened: list[str]) -> None:
+    trial = Trial(stage, begun, **declared(automatic=False))
+    trial.decide(100)
+    found = trial.control.turn()
+    reached = trial.control.folded().reached
+    for _ in range(3):
+        opened.clear()
+        assert [trial.control.turn() for _ in range(5)] == [found] * 5
+        assert opened == []
+        trial.decide(10)
+        opened.clear()
+        found = trial.control.turn()
+        assert any(uri.endswith("exports") for uri in opened)
+        assert trial.control.folded().reached > reached
+        reached = trial.control.folded().reached
+
+
+def test_what_was_exported_for_others_is_looked_at_once(stage: Stage, opened: list[str]) -> None:
+    trial = Trial(stage, "canary", **declared(automatic=False))
+    trial.decide(100)
+    found = trial.control.turn()
+    trial.traffic.decide_elsewhere(10)
+    opened.clear()
+    assert trial.control.turn() == found
+    assert opened
+    opened.clear()
+    assert trial.control.turn() == found
+    assert opened == []
+
+
+def test_what_was_folded_and_then_lost_is_folded_again_though_nothing_was_exported_since(stage: Stage) -> None:
+    trial = Trial(stage, "canary", **declared(automatic=False))
+    before = trial.control.folded()
+    trial.decide(100)
+    rollout = trial.control.turn()
+    after = trial.control.folded()
+    assert before.reached < after.reached
+    content = encode(before)
+    stage.steering.write(lambda connection: store.save_evidence(connection, rollout, content, None))
+    trial.control.turn()
+    assert trial.control.folded() == after
 
 
 def test_while_it_is_stopped_nothing_moves(stage: Stage) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import unquote
 
 import msgspec
@@ -40,9 +40,30 @@ _COMMIT = re.compile(r"[0-9]{20}\.json")
 _line = msgspec.json.Decoder(_Line).decode
 
 
+def commit_name(version: int) -> str:
+    return f"{version:020d}.json"
+
+
 def commit_path(table: Path, version: int) -> Path:
     """The file of a commit."""
-    return table / LOG_FOLDER / f"{version:020d}.json"
+    return table / LOG_FOLDER / commit_name(version)
+
+
+class Stamp(NamedTuple):
+    """What is another when a file was written anew."""
+
+    inode: int
+    size: int  # bytes
+    modified: int  # nanoseconds
+
+
+def stamp_of(path: Path) -> Stamp | None:
+    """None where there is no file."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return Stamp(found.st_ino, found.st_size, found.st_mtime_ns)
 
 
 def make_durable(table: Path, first: int, last: int) -> None:

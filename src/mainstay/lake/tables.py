@@ -31,13 +31,23 @@ from mainstay.lake.commits import (
     translated,
 )
 from mainstay.lake.conditions import quote_name
-from mainstay.lake.durable import make_durable, remove_torn, set_torn_aside
+from mainstay.lake.durable import (
+    LAST_CHECKPOINT,
+    LOG_FOLDER,
+    Stamp,
+    commit_name,
+    make_durable,
+    remove_torn,
+    set_torn_aside,
+    stamp_of,
+)
 from mainstay.lake.location import check_name
 from mainstay.lake.schemas import arrow_name, differences, fit, storable
 from mainstay.locks import locked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from mainstay.lake.conditions import Condition
     from mainstay.lake.location import Location
@@ -110,7 +120,7 @@ class Table:
         self._location = location
         self._uri = location.uri(name)
         self._healed = not location.is_local
-        self._delta = self._open()
+        self._read_newest()
 
     # What it holds.
 
@@ -138,9 +148,22 @@ class Table:
         """The table's own settings, and what was put beside them with `set_property`."""
         return dict(self._delta.metadata().configuration)
 
+    def is_surely_newest(self) -> bool:
+        """Whether the version that was read last is the newest, by a look at three file names; no log is read.
+
+        False where that does not say it: in a bucket, and when anything of the log is other than it was.
+        """
+        if not self._location.is_local:
+            return False
+        log = self._location.path(self.name) / LOG_FOLDER
+        with translated(f"table {self.name}"):
+            # A commit has the next number. Where the log was shortened behind it, there is a newer checkpoint.
+            following = stamp_of(log / commit_name(self.version + 1))
+            return following is None and self._stamps == self._stamps_at(log, stamp_of(log / LAST_CHECKPOINT))
+
     def refresh(self) -> Table:
         """Read the newest version; returns the table itself."""
-        self._delta = self._open()
+        self._read_newest()
         return self
 
     def position(self, writer: str) -> int | None:
@@ -466,11 +489,27 @@ class Table:
                     make_durable(self._location.path(self.name), self.version, self.version)
                 self._delta.cleanup_metadata()
 
-    # How a commit is made.
+    # How it is read.
+
+    def _read_newest(self) -> None:
+        if not self._location.is_local:
+            self._delta = self._open()
+            return
+        log = self._location.path(self.name) / LOG_FOLDER
+        with translated(f"table {self.name}"):
+            # Before the log is read: one that is written meanwhile is then seen to be another.
+            checkpoint = stamp_of(log / LAST_CHECKPOINT)
+            self._delta = self._open()
+            self._stamps = self._stamps_at(log, checkpoint)
+
+    def _stamps_at(self, log: Path, checkpoint: Stamp | None) -> tuple[Stamp | None, Stamp | None]:
+        return checkpoint, stamp_of(log / commit_name(self.version))
 
     def _open(self, version: int | None = None) -> DeltaTable:
         with translated(f"table {self.name}"):
             return DeltaTable(self._uri, version=version, storage_options=self._location.options or None)
+
+    # How a commit is made.
 
     def _notes(self) -> Notes:
         """What all writers said, as of the version that was read last."""

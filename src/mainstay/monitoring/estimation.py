@@ -33,12 +33,13 @@ from mainstay.monitoring.partition import Partition, Read, grow
 from mainstay.monitoring.score_bins import ScoreBins
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     import polars as pl
     from numpy.typing import NDArray
 
     from mainstay.monitoring.intervals import Bools, Floats
+    from mainstay.monitoring.partition import Ints
 
     Groups: TypeAlias = NDArray[np.uint16]
 
@@ -50,8 +51,8 @@ _FOLDS: Final = 5
 _FEWEST_CHUNKS: Final = 10
 _SMALLEST_CHUNK: Final = 25  # rows
 _NO_CHANCE: Final = 1e-9  # standard deviation: a metric that cannot be otherwise, but for rounding
-_BLOCK: Final = 2**16  # rows that are estimated at once, about
-_MOST_WINDOWS: Final = 32  # likewise: each has a table of some 30 kB
+_BLOCK: Final = 2**16  # rows whose numbers stay in the processor's cache
+_MOST_WINDOWS: Final = 100  # that are estimated at once: each has a table of some 30 kB
 _SUPPORTED: Final = 20  # rows of the reference in a cell, for the window's rows there to be known
 
 
@@ -68,7 +69,11 @@ class ChunkVariation(Struct, frozen=True, kw_only=True):
         What neighbours share averages out as rows are added, what a season shares does not; so beyond the largest
         chunks it was learned from, it is taken not to shrink any more.
         """
-        return (self.factor - 1) * known * max(1.0, rows / self.rows)
+        return float(self.beyond_all(np.array([known]), np.array([rows]))[0])
+
+    def beyond_all(self, known: Floats, rows: Ints) -> Floats:
+        """The same of several windows, `(windows,)`."""
+        return (self.factor - 1) * known * np.maximum(1.0, rows / self.rows)
 
 
 _NO_VARIATION: Final = ChunkVariation(factor=1.0, rows=1, chunks=0)
@@ -92,11 +97,15 @@ class Estimator(Struct, frozen=True, kw_only=True, dict=True):
 
 
 class _Table:
-    """An estimator laid out for look-ups: of each leaf its bins, of each bin those said to be no, and yes."""
+    """An estimator laid out for look-ups: of each leaf its bins, of each bin those said to be no, and yes.
+
+    Windows are counted by halves: what was said to be no, of each leaf its bins, and then what was said to be yes.
+    """
 
     def __init__(self, estimator: Estimator) -> None:
         leaves, bins = estimator.partition.leaves, estimator.score_bins.bins
         coarse = estimator.score_bins.coarse_of
+        self.shape = leaves, bins  # of a half
         self.groups = 2 * bins
         self.cases = Cases(np.tile([False, True], bins), np.repeat(np.arange(bins, dtype=np.float64), 2))
         self.bins = Cases(np.zeros(bins, dtype=np.bool_), np.arange(bins, dtype=np.float64))
@@ -107,9 +116,14 @@ class _Table:
         self.noise = self.chances * (1 - self.chances)
         self.errors = np.array(estimator.deviations) ** 2  # (cells,)
         self.unsupported = (counts[self.cells] < _SUPPORTED).astype(np.float64)
-
-    def by_leaf(self, values: Floats) -> Floats:
-        return values.reshape(-1, self.groups)
+        half = leaves * bins
+        self.half_chances, self.half_noise, self.half_cells = (
+            np.ascontiguousarray(each[::2]) for each in (self.chances, self.noise, self.cells)
+        )
+        self.sums = np.stack([np.ones(half), self.half_chances, self.half_noise, self.unsupported[::2]], axis=-1)
+        # For the answers to all questions, and what was said as one more: where a row with the lowest score is counted.
+        of_leaf = estimator.partition.leaf_of_answers.astype(np.uint16) * np.uint16(bins)
+        self.places = (of_leaf[:, None] + np.array([0, half], dtype=np.uint16)).ravel()
 
 
 class PerformanceEstimate(Struct, frozen=True, kw_only=True):
@@ -176,18 +190,13 @@ def estimate_windows(
     if not sum(sizes) == len(scores) == len(said) == len(inputs) or min(sizes, default=0) < 0:
         raise Misuse(f"expected sizes that add up to {len(scores)} rows, found {sum(sizes)}")
     rows = _Rows(estimator, scores, said, estimator.partition.read(inputs))
-    ends = np.cumsum(sizes)
+    ends = np.cumsum(sizes).tolist()
+    windows = [slice(end - size, end) for end, size in zip(ends, sizes, strict=True)]
+    # Made once: to be given new memory for each block costs more than much of the work.
+    counts = np.empty((min(len(windows), _MOST_WINDOWS), 2, *estimator.table.shape))
     found: list[list[PerformanceEstimate]] = []
-    while len(found) < len(sizes):
-        first = len(found)
-        start = int(ends[first]) - sizes[first]
-        # As many windows as fit, and at least one.
-        fitting = int(np.searchsorted(ends[: first + _MOST_WINDOWS], start + _BLOCK, side="right"))
-        last = max(first + 1, fitting)
-        windows = [
-            slice(int(end) - size, int(end)) for end, size in zip(ends[first:last], sizes[first:last], strict=True)
-        ]
-        found += _Block(rows, windows).estimates(metrics, level)
+    for first in range(0, len(windows), _MOST_WINDOWS):
+        found += _Block(rows, windows[first : first + _MOST_WINDOWS], counts).estimates(metrics, level)
     return found
 
 
@@ -205,65 +214,85 @@ class _Rows(NamedTuple):
     inputs: Read
 
     def places(self, rows: slice) -> Groups:
-        """Where each of these is counted in the estimator's table. Raises Misuse for scores that are none."""
+        """Where each of these is counted, by halves. Raises Misuse for scores that are none."""
         scores = self.scores[rows]
         check_probabilities(scores)
-        found = self.estimator.score_bins.bin_of(scores)
-        found += found
-        found += self.said[rows]
-        found += self.inputs.leaf_of(rows) * np.uint16(self.estimator.table.groups)
+        found = self.inputs.look_up(rows, self.estimator.table.places, self.said)
+        found += self.estimator.score_bins.bin_of(scores)
         return found
 
 
+def _runs(windows: Sequence[slice]) -> list[list[slice]]:
+    """Windows whose rows are looked at together, as many as the processor's cache holds, and at least one."""
+    runs: list[list[slice]] = []
+    for window in windows:
+        if runs and window.stop - runs[-1][0].start <= _BLOCK:
+            runs[-1].append(window)
+        else:
+            runs.append([window])
+    return runs
+
+
 class _Block:
-    """Windows that are estimated together, one after another."""
+    """Windows that are estimated together: how many rows of each are in which place of the estimator's table."""
 
-    def __init__(self, rows: _Rows, windows: Sequence[slice]) -> None:
+    def __init__(self, rows: _Rows, windows: Sequence[slice], counts: Floats) -> None:
+        """`counts: (at least as many windows, 2, leaves, bins)` is memory to count in."""
         self._rows, self._windows = rows, windows
-        self._sizes = [window.stop - window.start for window in windows]
-        self._places = rows.places(slice(windows[0].start, windows[-1].stop))
+        self._sizes = np.array([window.stop - window.start for window in windows])
         table = self._table = rows.estimator.table
-        self._counts = np.empty((len(windows), len(table.chances)))
-        for place, window in enumerate(windows):
-            self._counts[place] = np.bincount(self._places_of(window), minlength=len(table.chances))
-        self._by_leaf = self._counts.reshape(len(windows), -1, table.groups)
-        self._of_groups = self._by_leaf.sum(axis=1)
-        self._yes = np.einsum("wlg,lg->wg", self._by_leaf, table.by_leaf(table.chances))
-        self._noise = np.einsum("wlg,lg->wg", self._by_leaf, table.by_leaf(table.noise))
+        halves = counts[: len(windows)]
+        self._count(halves.reshape(len(windows), -1))
+        self._sums = (halves.reshape(2 * len(windows), -1) @ table.sums).reshape(len(windows), 2, -1)
+        cells = np.add.reduceat(halves, table.starts, axis=-1).reshape(len(windows), 2, -1)
+        # (windows, 2, 2): covariance of what the errors of the cells do to how many of either answer are yes.
+        self._spread = (cells * table.errors) @ cells.swapaxes(1, 2)
+        self._by_leaf, self._scratch = halves[:, 0], halves[:, 1]
+        self._by_leaf += self._scratch
 
-    def _places_of(self, window: slice) -> Groups:
-        first = self._windows[0].start
-        return self._places[window.start - first : window.stop - first]
+    def _count(self, counts: Floats) -> None:
+        of_windows = iter(counts)
+        for run in _runs(self._windows):
+            first = run[0].start
+            places = self._rows.places(slice(first, run[-1].stop))
+            for window in run:
+                part = places[window.start - first : window.stop - first]
+                next(of_windows)[:] = np.bincount(part, minlength=counts.shape[1])
 
     def estimates(self, metrics: Sequence[Estimable], level: float) -> list[list[PerformanceEstimate]]:
-        sizes = self._sizes
-        unsupported = (self._counts @ self._table.unsupported / np.maximum(sizes, 1)).tolist()
+        sizes = self._sizes.tolist()
+        unsupported = (self._sums[:, :, 3].sum(axis=-1) / np.maximum(self._sizes, 1)).tolist()
         found: list[list[PerformanceEstimate]] = [[] for _ in sizes]
-        z = z_value(level)
         for metric in metrics:
-            moments = self._moments(metric)
-            variation = self._rows.estimator.variation.get(metric, _NO_VARIATION)
-            top = math.inf if metric == "log_loss" else 1.0
-            for place, (value, of_labels, of_calibration) in enumerate(zip(*moments, strict=True)):
+            for place, of_window in enumerate(zip(*self._bounded(metric, level), strict=True)):
+                value, low, high, of_labels, of_calibration, of_chunks = of_window
                 if math.isnan(value):
                     continue
-                of_chunks = variation.beyond(of_labels + of_calibration, sizes[place])
-                width = z * math.sqrt(of_labels + of_calibration + of_chunks)
                 found[place].append(
                     PerformanceEstimate(
                         metric=metric,
                         value=value,
-                        low=max(0.0, value - width),
-                        high=min(top, value + width),
+                        low=low,
+                        high=high,
                         level=level,
                         n=sizes[place],
-                        label_deviation=math.sqrt(of_labels),
-                        calibration_deviation=math.sqrt(of_calibration),
-                        chunk_deviation=math.sqrt(of_chunks),
+                        label_deviation=of_labels,
+                        calibration_deviation=of_calibration,
+                        chunk_deviation=of_chunks,
                         unsupported=unsupported[place],
                     )
                 )
         return found
+
+    def _bounded(self, metric: Estimable, level: float) -> Iterator[list[float]]:
+        """Of each window the value, its bounds, and the three deviations."""
+        value, of_labels, of_calibration = self._moments(metric)
+        variation = self._rows.estimator.variation.get(metric, _NO_VARIATION)
+        of_chunks = variation.beyond_all(of_labels + of_calibration, self._sizes)
+        width = z_value(level) * np.sqrt(of_labels + of_calibration + of_chunks)
+        low, high = np.maximum(0.0, value - width), np.minimum(math.inf if metric == "log_loss" else 1.0, value + width)
+        deviations = (np.sqrt(variance) for variance in (of_labels, of_calibration, of_chunks))
+        return (each.tolist() for each in (value, low, high, *deviations))
 
     def _moments(self, metric: Estimable) -> _Moments:
         if metric in BY_ANSWER:
@@ -272,58 +301,45 @@ class _Block:
 
     def _by_answers(self, metric: Estimable) -> _Moments:
         """Of a metric that asks for nothing but what was predicted: two groups."""
-        counts, yes, noise, spread = self._of_answers
+        counts, yes, noise = (self._sums[:, :, place] for place in range(3))
         value, derivative = _ANSWERS.expect_groups(metric, counts, yes)
-        of_calibration = np.einsum("wa,wab,wb->w", derivative, spread, derivative)
-        return _Moments(value.tolist(), (noise * derivative**2).sum(axis=-1).tolist(), of_calibration.tolist())
-
-    @cached_property
-    def _of_answers(self) -> tuple[Floats, Floats, Floats, Floats]:
-        """(windows, 2) each: decisions, those that are yes, and their noise; (windows, 2, 2) the covariance of what the
-        errors of the cells do to the number of those that are yes.
-        """
-        counts, yes, noise = (
-            np.stack([each[:, said::2].sum(axis=-1) for said in (0, 1)], axis=-1)
-            for each in (self._of_groups, self._yes, self._noise)
-        )
-        by_said = self._by_leaf.reshape(*self._by_leaf.shape[:2], -1, 2)
-        cells = np.add.reduceat(by_said, self._table.starts, axis=-2).reshape(len(counts), -1, 2)
-        return counts, yes, noise, (cells * self._table.errors[:, None]).swapaxes(1, 2) @ cells
+        of_calibration = np.einsum("wa,wab,wb->w", derivative, self._spread, derivative)
+        return _Moments(value, (noise * derivative**2).sum(axis=-1), of_calibration)
 
     def _by_bins(self, metric: Estimable) -> _Moments:
         """Of a metric that asks for nothing but the score's rank: the groups are bins."""
-        counts, yes, noise, by_leaf = (
-            each[..., ::2] + each[..., 1::2] for each in (self._of_groups, self._yes, self._noise, self._by_leaf)
+        table, by_leaf = self._table, self._by_leaf
+        yes, noise = (
+            np.einsum("wlb,lb->wb", by_leaf, each.reshape(table.shape))
+            for each in (table.half_chances, table.half_noise)
         )
-        value, derivative = self._table.bins.expect_groups(metric, counts, yes)
-        by_leaf *= derivative[:, None]
-        pulls = np.add.reduceat(by_leaf, self._table.starts, axis=-1)
-        of_calibration = pulls.reshape(len(value), -1) ** 2 @ self._table.errors
-        return _Moments(value.tolist(), (noise * derivative**2).sum(axis=-1).tolist(), of_calibration.tolist())
+        value, derivative = table.bins.expect_groups(metric, by_leaf.sum(axis=1), yes)
+        pulls = np.add.reduceat(np.multiply(by_leaf, derivative[:, None], out=self._scratch), table.starts, axis=-1)
+        of_calibration = pulls.reshape(len(value), -1) ** 2 @ table.errors
+        return _Moments(value, (noise * derivative**2).sum(axis=-1), of_calibration)
 
     def _by_rows(self, metric: Estimable) -> _Moments:
-        moments, table = _Moments([], [], []), self._table
-        for window in self._windows:
-            places = self._places_of(window)
+        table, moments = self._table, np.empty((3, len(self._windows)))
+        for place, window in enumerate(self._windows):
+            at = self._rows.places(window) % len(table.half_chances)
             cases = Cases(self._rows.said[window], self._rows.scores[window])
-            expected = cases.expect(metric, table.chances[places])
-            value, derivative = expected or (math.nan, np.zeros(len(places)))
-            pulls = np.bincount(table.cells[places], weights=derivative, minlength=len(table.errors))
-            moments.values.append(value)
-            moments.of_labels.append(float(table.noise[places] @ derivative**2))
-            moments.of_calibration.append(float(pulls**2 @ table.errors))
-        return moments
+            expected = cases.expect(metric, table.half_chances[at])
+            value, derivative = expected or (math.nan, np.zeros(len(at)))
+            pulls = np.bincount(table.half_cells[at], weights=derivative, minlength=len(table.errors))
+            of_labels, of_calibration = table.half_noise[at] @ derivative**2, pulls**2 @ table.errors
+            moments[:, place] = value, of_labels, of_calibration
+        return _Moments(*moments)
 
 
 _ANSWERS: Final = Cases(np.array([False, True]), np.zeros(2))
 
 
 class _Moments(NamedTuple):
-    """Of each window; NaN where a metric has no denominator."""
+    """(windows,) each; NaN where a metric has no denominator."""
 
-    values: list[float]
-    of_labels: list[float]  # variance
-    of_calibration: list[float]
+    values: Floats
+    of_labels: Floats  # variance
+    of_calibration: Floats
 
 
 def _calibrate(labels: Bools, scores: Floats, inputs: pl.DataFrame) -> Estimator:

@@ -176,6 +176,23 @@ def _positions(name: str, delta: DeltaTable, releases: tuple[int, int] | None = 
     return files.select(low, high).rows()
 
 
+class Reach:
+    """Up to where in the ledger every table is whole, asked again and again at little cost. For one thread."""
+
+    def __init__(self, lake: Lake) -> None:
+        self._lake = lake
+        self._exports: Table | None = None
+        self._until = 0
+
+    def look(self) -> int:
+        """The position behind the last one whose rows are there. Raises Failed when the storage does not answer."""
+        if self._exports is None or not self._exports.is_surely_newest():
+            exports = self._lake.find(EXPORTS)
+            self._until = 0 if exports is None else exports.position(WRITER) or 0
+            self._exports = exports
+        return self._until
+
+
 class Evidence:
     """The tables of one capability as they are now. An object is for one pass."""
 

@@ -71,7 +71,10 @@ CODES: Final[dict[str, Meaning]] = {
         "warning", "A metric is probably worse than declared: estimated before labels are there."
     ),
     "label_rate": Meaning("info", "What turns out to be true is distributed otherwise than before."),
-    "labels_late": Meaning("info", "Fewer labels are there than windows of that age used to have."),
+    "labels_late": Meaning(
+        "info",
+        "Fewer labels are there than windows of that age used to have. It is over when a later window has its own.",
+    ),
     "business_missed": Meaning("critical", "A number that the business cares for is surely out of its bounds."),
     # The service.
     "budget_burning": Meaning("warning", "The error budget of a service level is used up faster than it may be."),

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+from itertools import chain, groupby
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 import polars as pl
@@ -17,13 +18,15 @@ from msgspec import Struct
 from mainstay.monitoring.intervals import z_value
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
     from mainstay.monitoring.intervals import Bools, Floats
 
     Ints: TypeAlias = NDArray[np.int64]
+
+Entry = TypeVar("Entry", bound=np.unsignedinteger[Any])
 
 MOST_LEAVES: Final = 16
 FEWEST_ROWS: Final = 200  # of a leaf
@@ -62,15 +65,16 @@ class Partition(Struct, frozen=True, dict=True):
 
     def read(self, inputs: pl.DataFrame) -> Read:
         """For whoever asks for some rows after others."""
-        return Read([_Asked.of(question, inputs) for question in self._questions], self._leaf_of_bits)
+        by_column = groupby(self._questions, key=_subject)
+        return Read([_Asked.of(list(questions), inputs) for _, questions in by_column], self.leaf_of_answers)
 
     @cached_property
     def _questions(self) -> list[Question]:
         """Each once, those about a column one after another."""
-        return sorted({_question(split) for split in self.splits}, key=lambda asked: asked.column)
+        return sorted({_question(split) for split in self.splits}, key=_subject)
 
     @cached_property
-    def _leaf_of_bits(self) -> NDArray[np.uint8]:
+    def leaf_of_answers(self) -> NDArray[np.uint8]:
         """The leaf for every combination of left and right; the last question is the lowest bit."""
         places = {question: place for place, question in enumerate(reversed(self._questions))}
         shifts = np.array([places[_question(split)] for split in self.splits])
@@ -93,6 +97,10 @@ class Question(NamedTuple):
     missing_left: bool
 
 
+def _subject(question: Question) -> tuple[str, bool]:
+    return question.column, question.of_texts
+
+
 def _question(split: Split) -> Question:
     return Question(split.column, split.of_texts, split.at_most, split.texts, split.missing_left)
 
@@ -101,18 +109,24 @@ class Read(NamedTuple):
     """Inputs of which the leaves are found row by row."""
 
     asked: list[_Asked]
-    leaf_of_bits: NDArray[np.uint8]
+    leaf_of_answers: NDArray[np.uint8]
 
     def leaf_of(self, rows: slice) -> NDArray[np.uint8]:
         """The leaf of each of these rows, which are some on end."""
-        found = np.empty(rows.stop - rows.start, dtype=np.uint8)
+        return self.look_up(rows, self.leaf_of_answers)
+
+    def look_up(self, rows: slice, table: NDArray[Entry], last: Bools | None = None) -> NDArray[Entry]:
+        """What a table such as `leaf_of_answers` has for the answers of each of these rows.
+
+        `last: (n,)` of all rows is one answer more, and the lowest bit of the table's index.
+        """
+        found = np.empty(rows.stop - rows.start, dtype=table.dtype)
         for start in range(rows.start, rows.stop, _BLOCK):
             block = slice(start, min(start + _BLOCK, rows.stop))
-            bits = _bits(self.asked[:_BITS], block).astype(np.uint16)
-            if rest := self.asked[_BITS:]:
-                bits *= np.uint16(1 << len(rest))
-                bits |= _bits(rest, block)
-            found[start - rows.start : block.stop - rows.start] = self.leaf_of_bits.take(bits)
+            answers = chain.from_iterable(asked.answers(block) for asked in self.asked)
+            bits = _bits(chain(answers, () if last is None else (last[block],)), block.stop - block.start)
+            # No bits are beyond the table; "wrap" writes in place, where "raise" has a copy made.
+            table.take(bits, out=found[start - rows.start : block.stop - rows.start], mode="wrap")
         return found
 
 
@@ -239,36 +253,49 @@ def _best_split(columns: Sequence[_Column], residuals: Floats, rows: Ints, fewes
 
 
 class _Asked(NamedTuple):
-    """A question about the rows of a column."""
+    """The questions about one column, all of them of its texts or all of its numbers."""
 
-    question: Question
+    questions: list[Question]
     series: pl.Series | None  # None: what is asked for is missing in every row
     plain: NDArray[Any] | None  # its numbers, where they are there without a copy
 
     @classmethod
-    def of(cls, question: Question, inputs: pl.DataFrame) -> _Asked:
-        series = inputs.get_column(question.column, default=None)
-        if series is None or question.of_texts:
-            return cls(question, series, None)
+    def of(cls, questions: list[Question], inputs: pl.DataFrame) -> _Asked:
+        series = inputs.get_column(questions[0].column, default=None)
+        if series is None or questions[0].of_texts:
+            return cls(questions, series, None)
         if not (series.dtype.is_numeric() or series.dtype.is_temporal()):
-            return cls(question, None, None)
-        return cls(question, series, _numbers(series) if _is_plain(series) else None)
+            return cls(questions, None, None)
+        return cls(questions, series, _numbers(series) if _is_plain(series) else None)
 
-    def goes_left(self, rows: slice) -> Bools:
-        asked = self.question
+    def answers(self, rows: slice) -> Iterator[Bools]:
+        """Whether each of these rows goes left, by each question."""
         if self.series is None:
-            return np.full(rows.stop - rows.start, asked.missing_left)
-        if asked.of_texts:
-            texts = self.series[rows].cast(pl.String, strict=False)
-            known = texts.is_in(list(asked.texts)).fill_null(value=False).to_numpy()
-            return np.asarray(~known if asked.missing_left else known, dtype=np.bool_)
+            return (np.full(rows.stop - rows.start, asked.missing_left) for asked in self.questions)
+        if self.questions[0].of_texts:
+            return self._of_texts(self.series[rows].cast(pl.String, strict=False))
         values = _numbers(self.series[rows]) if self.plain is None else self.plain[rows]
-        most = math.inf if asked.at_most is None else asked.at_most
-        if values.dtype.kind != "f":
+        return self._of_floats(values) if values.dtype.kind == "f" else self._of_whole(values)
+
+    def _of_texts(self, texts: pl.Series) -> Iterator[Bools]:
+        for asked in self.questions:
+            known = texts.is_in(list(asked.texts)).fill_null(value=False).to_numpy()
+            yield np.asarray(~known if asked.missing_left else known, dtype=np.bool_)
+
+    def _of_whole(self, values: NDArray[Any]) -> Iterator[Bools]:
+        for asked in self.questions:
+            most = math.inf if asked.at_most is None else asked.at_most
             # Compared with a whole number, so that nothing is converted; larger ones there are none.
-            return np.asarray(values <= (math.floor(most) if most < 2**64 else 2**64), dtype=np.bool_)
-        low, there = values <= most, np.isfinite(values)
-        return np.asarray(low | ~there if asked.missing_left else low & there, dtype=np.bool_)
+            yield np.asarray(values <= (math.floor(most) if most < 2**64 else 2**64), dtype=np.bool_)
+
+    def _of_floats(self, values: NDArray[Any]) -> Iterator[Bools]:
+        there = np.isfinite(values)
+        none_missing = bool(there.all())
+        for asked in self.questions:
+            low = values <= (math.inf if asked.at_most is None else asked.at_most)
+            if not none_missing:
+                low = low | ~there if asked.missing_left else low & there
+            yield np.asarray(low, dtype=np.bool_)
 
 
 def _is_plain(series: pl.Series) -> bool:
@@ -285,10 +312,20 @@ def _numbers(series: pl.Series) -> NDArray[Any]:
     return (floats.fill_null(math.nan) if floats.null_count() else floats).to_numpy()
 
 
-def _bits(asked: Sequence[_Asked], rows: slice) -> NDArray[np.uint8]:
-    """Of each row the answers to at most 8 questions; the last one is the lowest bit."""
-    found = np.zeros(rows.stop - rows.start, dtype=np.uint8)
-    for each in asked:
-        found += found
-        found |= each.goes_left(rows).view(np.uint8)
+def _bits(answers: Iterator[Bools], rows: int) -> NDArray[np.uint16]:
+    """Of each row at most 16 answers, the last one as the lowest bit.
+
+    As long as a byte holds them they are put together as bytes, of which the processor takes many at once.
+    """
+    found, bits, held = np.zeros(rows, dtype=np.uint16), np.zeros(rows, dtype=np.uint8), 0
+    for answer in answers:
+        bits += bits
+        bits |= answer.view(np.uint8)
+        held += 1
+        if held == _BITS:
+            found <<= np.uint16(_BITS)
+            found |= bits
+            bits, held = np.zeros(rows, dtype=np.uint8), 0
+    found <<= np.uint16(held)
+    found |= bits
     return found

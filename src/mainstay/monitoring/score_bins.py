@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 COARSE: Final = 15  # bins of as many rows each, in which calibrations are learned
 _FINE: Final = 8  # bins of as many rows each, in one of those
-_BLOCK: Final = 2**14  # scores that stay in the processor's cache
+_BLOCK: Final = 2**15  # scores that stay in the processor's cache
 _EVEN: Final = 16  # parts of the range between which there is an edge in any case: for scores the reference hardly has
 # The grid is read off the bits of a double: its exponent, and the first bits of what follows.
 _STEPS: Final = 512  # in each halving of the distance to 0 or 1, the nearer one
@@ -54,10 +54,12 @@ class ScoreBins(Struct, frozen=True, dict=True):
         return len(self.edges) + 1
 
     def bin_of(self, scores: Floats) -> NDArray[np.uint16]:
+        """The bin of each probability."""
         found = np.empty(len(scores), dtype=np.uint16)
         for start in range(0, len(scores), _BLOCK):
             rows = slice(start, start + _BLOCK)
-            found[rows] = self._bin_of_step.take(_step_of(scores[rows]))
+            # Probabilities have no step beyond the table; "wrap" writes in place, where "raise" has a copy made.
+            self._bin_of_step.take(_step_of(scores[rows]), out=found[rows], mode="wrap")
         return found
 
     @cached_property

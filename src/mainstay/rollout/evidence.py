@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from mainstay.lake.decision_rows import DECISIONS, SCHEMAS
 from mainstay.monitoring.event_time import decisions_in_time, outcomes_in_time
-from mainstay.monitoring.evidence import BATCH_POSITIONS, Evidence, parse
+from mainstay.monitoring.evidence import BATCH_POSITIONS, Evidence, Reach, parse
 from mainstay.monitoring.labelled import read_labelled
 from mainstay.monitoring.layouts import watched_of
 from mainstay.rollout import judging
@@ -97,6 +97,8 @@ class Folder:
         self._watched = watched_of(champion)
         self._loss = loss_of(champion)
         self._waiting: _Waiting | None = None
+        self._reach = Reach(lake)
+        self._seen: tuple[int, int] | None = None  # what was reached when nothing was left, and up to where that was
 
     def begin(self, rollout: Rollout) -> Folded:
         """What is known when a trial begins: where in the ledger, and the yardstick of the version in force."""
@@ -124,16 +126,21 @@ class Folder:
     def fold(self, folded: Folded, releases: Sequence[Release], stop: Callable[[], bool]) -> Folded:
         """Fold what is new, a batch after the other, until there is no more or `stop` says so.
 
-        Where nothing of the capability is new, what was folded is returned as it is.
+        Where nothing of the capability is new, what was folded is returned as it is; where nothing at all was exported
+        since the last time, no table of the capability is opened.
         """
         steps = _steps(folded, releases, self._version)
         if self._waiting is None:
             self._remember(folded, steps)
+        if self._seen == (folded.reached, self._reach.look()):
+            return folded
+        self._seen = None
         tables = Evidence(self._lake, self._capability)
         for batch in tables.batches(folded.reached):
             folded = self._with(folded, batch, steps)
             if stop():
-                break
+                return folded
+        self._seen = folded.reached, tables.until
         return folded
 
     def _with(self, folded: Folded, batch: Batch, steps: Mapping[int, int]) -> Folded:
