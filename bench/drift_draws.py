@@ -5,6 +5,9 @@
     autocorrelated   an autoregression of first order, correlation 0.9
     hours            each hour has a level of its own (sd 0.3), and levels an autoregression with correlation 0.7
     days             a rhythm of day and night (amplitude 1), days that differ (sd 0.05), against the 14 days before
+    weak, middling   autoregressions of first order, correlations 0.2 and 0.5, which units show little of
+    slow             levels of hours that follow each other (correlation 0.7), so near each other that the variance of
+                     a window's mean is less than doubled
 
 A change moves a number's mean by so many standard deviations of its rows, or a text's mix by so much of its total
 variation distance, from four values to one.
@@ -32,7 +35,9 @@ if TYPE_CHECKING:
     Drawn: TypeAlias = NDArray[np.float64] | NDArray[np.int8]
     Draw: TypeAlias = Callable[[np.random.Generator], Comparison]
 
-KINDS: Final = ("numbers", "texts", "autocorrelated", "hours", "days")
+KINDS: Final = ("numbers", "texts", "autocorrelated", "hours", "days", "weak", "middling")
+HARDEST: Final = "slow"  # drawn when it is asked for: it comes so near to 1 % that it wants thousands of draws
+CORRELATIONS: Final = {"autocorrelated": 0.9, "middling": 0.5, "weak": 0.2}  # of neighbouring rows
 SHIFTS: Final = (0.0, 0.02, 0.05, 0.1, 0.2)
 MIXES: Final = (0.0, 0.02, 0.05, 0.1)
 STEPS: Final = 24
@@ -137,10 +142,11 @@ def _days(shift: float, size: int) -> Draw:
 
 def _stream(kind: str, random: np.random.Generator, size: int) -> tuple[Floats, Floats]:
     """A reference, and a window without a change."""
-    if kind == "autocorrelated":
-        return tuple(_autoregression(random, many, 0.9) for many in (TIMES_LONGER * size, size))  # type: ignore[return-value]  # of two
-    if kind == "hours":
-        levels = [0.3 * _autoregression(random, many * STEPS, 0.7) for many in (TIMES_LONGER, 1)]
+    if kind in CORRELATIONS:
+        return tuple(_autoregression(random, many, CORRELATIONS[kind]) for many in (TIMES_LONGER * size, size))  # type: ignore[return-value]  # of two
+    if kind in {"hours", HARDEST}:
+        apart = 0.3 if kind == "hours" else 2 / np.sqrt(size)
+        levels = [apart * _autoregression(random, many * STEPS, 0.7) for many in (TIMES_LONGER, 1)]
     else:
         days = [_levels_of_a_day(random) for _ in range(PAST_DAYS + 1)]
         levels = [np.concatenate(days[:-1]), days[-1]]

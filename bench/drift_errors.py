@@ -5,7 +5,7 @@
 
 `grid`: each cell is the share of windows with p < 0.01, a column at a time, and beside it that of those called *drift*
 (a distance of at least 0.05 too, the default of `smallest_drift`); then the mean distance. What is drawn, of numbers,
-texts and three streams whose rows depend on each other, says drift_draws.py.
+texts and six streams whose rows depend on each other, says drift_draws.py.
 
 `beside` (with `--peers`): every tool is given the same rows, windows of up to 100,000 and a reference of ten times as
 many; the peers have their defaults, and alibi-detect three levels. *Best* is the peer that finds most of those whose
@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 from drift import HERE, PEERS
-from drift_draws import KINDS, counts, effects, judge, rows
+from drift_draws import HARDEST, KINDS, counts, effects, judge, rows
 from drift_table import VALUES
 from environments import python_of
 from scipy.stats import binom
@@ -40,8 +40,10 @@ LEVEL: Final = 0.01
 SMALLEST: Final = 0.05
 WINDOWS: Final = (1_000, 10_000, 100_000, 1_000_000)
 PEER_WINDOWS: Final = (1_000, 10_000, 100_000)
-MOST_DRAWN_ROWS: Final = 2_000_000  # of the windows of a cell that peers are given
+MOST_DRAWN_ROWS: Final = 4_000_000  # of the windows of a cell that peers are given
 MOST_STREAM_ROWS: Final = 10_000  # whose rows are drawn one by one
+LONG_KINDS: Final = frozenset({"numbers", "texts", "days"})  # of which long windows are drawn too
+PEER_KINDS: Final = LONG_KINDS | {"autocorrelated", "hours"}
 
 
 class Cell(NamedTuple):
@@ -66,7 +68,7 @@ class Beside(NamedTuple):
 
 @dataclass(frozen=True)
 class Chosen:
-    """What is drawn; empty: everything."""
+    """What is drawn; empty: everything but the hardest."""
 
     kinds: frozenset[str]
     rows: frozenset[int]
@@ -75,9 +77,8 @@ class Chosen:
     def cells(self, windows: Sequence[int]) -> Iterator[tuple[int, list[str]]]:
         """The kinds of each window's size."""
         for size in (each for each in windows if each in self.rows or not self.rows):
-            short = size <= MOST_STREAM_ROWS
-            kinds = [each for each in KINDS if short or each not in {"autocorrelated", "hours"}]
-            yield size, [each for each in kinds if each in self.kinds or not self.kinds]
+            wanted = [each for each in (*KINDS, HARDEST) if each in (self.kinds or KINDS)]
+            yield size, [each for each in wanted if size <= MOST_STREAM_ROWS or each in LONG_KINDS]
 
 
 def grid(times: int, chosen: Chosen) -> Iterator[Cell]:
@@ -93,7 +94,7 @@ def beside(times: int, chosen: Chosen) -> Iterator[Beside]:
     for size, kinds in chosen.cells(PEER_WINDOWS):
         with tempfile.TemporaryDirectory(prefix="mainstay-drift-errors-") as name:
             many = min(times, MOST_DRAWN_ROWS // size)
-            ours = {kind: _drawn(kind, size, many, Path(name)) for kind in kinds}
+            ours = {kind: _drawn(kind, size, many, Path(name)) for kind in kinds if kind in PEER_KINDS}
             flagged = {peer: _flagged(peer, name) for peer in PEERS}
         for kind, found in ours.items():
             shares = {level: each for peer in flagged.values() for level, each in peer[kind].items()}
@@ -162,11 +163,11 @@ def show_beside(times: int, chosen: Chosen) -> Iterator[dict[str, Any]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--times", type=int, default=400, help="windows drawn for each cell of the grid")
-    parser.add_argument("--kind", choices=KINDS, action="append", default=[], help="only these")
+    parser.add_argument("--kind", choices=(*KINDS, HARDEST), action="append", default=[], help="only these")
     parser.add_argument("--rows", type=int, choices=WINDOWS, action="append", default=[], help="of windows: only these")
     parser.add_argument("--effect", type=float, action="append", default=[], help="only these, in the grid")
     parser.add_argument("--peers", action="store_true")
-    parser.add_argument("--peer-times", type=int, default=400, help="of up to 2,000,000 rows together")
+    parser.add_argument("--peer-times", type=int, default=400, help="of up to 4,000,000 rows together")
     parser.add_argument("--only", choices=("grid", "beside"))
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()

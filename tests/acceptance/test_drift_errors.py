@@ -81,6 +81,36 @@ def test_false_alarms_stay_rare_where_hours_hang_together() -> None:
     assert share_below([each.p_value for each in found], 0.01) * times <= most_by_chance(times, 0.01)
 
 
+@pytest.mark.parametrize("shuffled", [False, True])
+@pytest.mark.parametrize("correlation", [0.2, 0.5])
+def test_false_alarms_stay_rare_where_rows_hang_together_too_little_to_be_sure(
+    correlation: float, shuffled: bool
+) -> None:
+    random = np.random.default_rng(3)
+    times = 400
+
+    def draw(_: int) -> tuple[Sample, Sample]:
+        before = random.standard_normal(10_000) if shuffled else autocorrelated(random, 10_000, correlation)
+        return counted(before), counted(autocorrelated(random, 1_000, correlation))
+
+    found = compared(draw, times)
+    assert share_below([each.p_value for each in found], 0.01) * times <= most_by_chance(times, 0.01)
+
+
+@pytest.mark.parametrize("rows", [1_000, 10_000])
+def test_false_alarms_stay_rare_where_hours_differ_too_little_to_be_sure(rows: int) -> None:
+    random = np.random.default_rng(rows)
+    times = 400
+
+    def restless(hours: int) -> Sample:
+        levels = 2 / np.sqrt(rows) * autocorrelated(random, hours, 0.7)
+        counts = [random.multinomial(rows // 24, number_shares(float(level))) for level in levels]
+        return Sample(np.array(counts).reshape(24, hours // 24, -1).sum(1))
+
+    found = compared(lambda _: (restless(240), restless(24)), times)
+    assert share_below([each.p_value for each in found], 0.01) * times <= most_by_chance(times, 0.01)
+
+
 @pytest.mark.parametrize("restless", [0.0, 0.05])
 def test_days_with_a_rhythm_are_compared_by_it(restless: float) -> None:
     random = np.random.default_rng(5)
@@ -98,7 +128,8 @@ def test_days_with_a_rhythm_are_compared_by_it(restless: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows", "shift", "least"), [(1_000, 0.2, 0.9), (10_000, 0.05, 0.75), (100_000, 0.02, 0.7), (1_000_000, 0.02, 0.99)]
+    ("rows", "shift", "least"),
+    [(1_000, 0.1, 0.4), (1_000, 0.2, 0.9), (10_000, 0.05, 0.75), (100_000, 0.02, 0.7), (1_000_000, 0.02, 0.99)],
 )
 def test_small_moves_of_everything_are_found(rows: int, shift: float, least: float) -> None:
     random = np.random.default_rng(rows)
@@ -109,7 +140,9 @@ def test_small_moves_of_everything_are_found(rows: int, shift: float, least: flo
     assert share_below([each.p_value for each in found], 0.01) >= least
 
 
-@pytest.mark.parametrize(("rows", "mixed", "least"), [(1_000, 0.1, 0.95), (10_000, 0.02, 0.75), (100_000, 0.02, 0.99)])
+@pytest.mark.parametrize(
+    ("rows", "mixed", "least"), [(1_000, 0.05, 0.7), (1_000, 0.1, 0.95), (10_000, 0.02, 0.75), (100_000, 0.02, 0.99)]
+)
 def test_small_changes_of_a_mix_are_found(rows: int, mixed: float, least: float) -> None:
     random = np.random.default_rng(rows)
     draw = lambda _: (  # noqa: E731 - what is drawn, where it is used

@@ -47,7 +47,7 @@ def test_an_environment_is_made_anew_only_when_its_list_has_changed(
         environments.python_of("tool")
 
 
-@pytest.mark.parametrize("kind", ["numbers", "texts", "autocorrelated", "hours", "days"])
+@pytest.mark.parametrize("kind", ["numbers", "texts", "autocorrelated", "hours", "days", "weak", "middling"])
 def test_windows_differ_from_their_reference_by_the_change_alone(program: Program, kind: str) -> None:
     draws = program("drift_draws")
     drawn = draws.rows(kind, ROWS, TIMES)
@@ -79,3 +79,5 @@ def test_long_streams_are_left_out_and_what_is_chosen_stays(program: Program) ->
     assert every[1_000_000] == ["numbers", "texts", "days"]
     chosen = errors.Chosen(frozenset({"days"}), frozenset({1_000}), frozenset())
     assert list(chosen.cells(errors.WINDOWS)) == [(1_000, ["days"])]
+    hardest = errors.Chosen(frozenset({errors.HARDEST}), frozenset({1_000}), frozenset())
+    assert list(hardest.cells(errors.WINDOWS)) == [(1_000, ["slow"])]

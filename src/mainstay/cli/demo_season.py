@@ -11,13 +11,11 @@ from dataclasses import dataclass, field
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-import polars as pl
-
 from mainstay.cli.common import API_KEY_VARIABLE
 from mainstay.cli.demo_story import CAPABILITY
 from mainstay.errors import Failed
 from mainstay.lake.decision_rows import DECISIONS, OUTCOMES
-from mainstay.monitoring.evidence import SEQUENCE
+from mainstay.monitoring.evidence import Evidence
 from mainstay.rollout import store
 from mainstay.rollout.evidence import decode
 
@@ -28,6 +26,7 @@ if TYPE_CHECKING:
     from mainstay.cli.demo_story import Scene, Story
     from mainstay.cli.demo_year_traffic import Year
     from mainstay.lake.lake import Lake
+    from mainstay.lake.tables import Table
     from mainstay.rollout.evidence import Folded
     from mainstay.rollout.types import Event, Rollout
     from mainstay.state.database import Database
@@ -59,6 +58,7 @@ class Season:
     day: date
     moments: list[Moment] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)  # by what the story calls them: their digests
+    tables: dict[str, Table] = field(default_factory=dict)  # of the lake, kept open
     beside_mistake: str = ""  # the version that was in production then
 
     @property
@@ -80,7 +80,7 @@ class Season:
                 tell(f"flights of {self.day:%d %B}")
                 self.day = min(until, self.day + WEEK)
                 self.year.send(self.day, kilometres=kilometres)
-            self._last_sent()
+            self._exported()
 
     def command(self, *words: str, shown: bool = True, may_fail: bool = False) -> str:
         """Give a command as everybody would, and show what it said; its output. Raises Failed when it fails."""
@@ -159,28 +159,36 @@ class Season:
 
         So what is decided on which day depends on the flights, and not on how busy the machine is.
         """
-        last, found = self._last_sent(), rollout
+        end, found = self._exported(), rollout
 
         def is_read() -> bool:
             nonlocal found
             folded = self.folded(rollout)  # kept together with what is said of it
             found = self.rollout(rollout.id)
-            return found.moves != rollout.moves or (folded is not None and folded.reached > last)
+            return found.moves != rollout.moves or (folded is not None and folded.reached >= end)
 
         until("the control process to read what was sent", is_read)
         return found if found.moves == rollout.moves else self._settled(found)
 
-    def _last_sent(self) -> int:
-        """The last position in the ledger of what was sent, when all of that is in the lake."""
+    def _exported(self) -> int:
+        """The position in the ledger behind what was sent, when all of that is in the lake."""
         wanted = {f"{DECISIONS}{CAPABILITY}": self.year.decisions, f"{OUTCOMES}{CAPABILITY}": self.year.outcomes}
 
         def is_there() -> bool:
-            tables = {name: self.lake.find(name) for name in wanted}
-            return all(each is not None and each.rows >= wanted[name] for name, each in tables.items())
+            return all(self._rows(name) >= rows for name, rows in wanted.items())
 
         until("what was sent to be in the lake", is_there)
-        last = [self.lake.table(name).frame().select(pl.col(SEQUENCE).max()).collect().item() for name in wanted]
-        return int(max(last))
+        return Evidence(self.lake, CAPABILITY).end
+
+    def _rows(self, name: str) -> int:
+        """How many rows a table has; it is read again only where its log is another."""
+        table = self.tables.get(name)
+        if table is None or not table.is_surely_newest():
+            found = self.lake.find(name) if table is None else table.refresh()
+            if found is None:
+                return 0
+            table = self.tables[name] = found
+        return table.rows
 
     def _settled(self, rollout: Rollout) -> Rollout:
         """The rollout when the workers follow its last move."""

@@ -43,8 +43,8 @@ if TYPE_CHECKING:
 
 SETTINGS: Final = """
 # Nine months in a minute: what is decided has to be seen at once. Who monitors is asked by hand here, once a month.
-lake_interval_seconds = 0.4
-steering_interval_seconds = 0.4
+lake_interval_seconds = 0.3
+steering_interval_seconds = 0.2
 refresh_seconds = 0.2
 monitor_interval_seconds = 0
 intake_workers = 0
@@ -144,7 +144,7 @@ def _promote(season: Season, name: str, stage: str, reason: str) -> Rollout:
 
 def _pace(rollout: Rollout) -> int:
     """Days of traffic at once: more while few of the flights are decided by the version on trial."""
-    return 2 if rollout.stage == "shadow" or rollout.percent >= 40 else 4
+    return 3 if rollout.stage == "shadow" or rollout.percent >= 40 else 6
 
 
 # The acts.
@@ -266,7 +266,7 @@ def _mistake(season: Season) -> None:
             story.say(f"  {line}")
     season.beside_mistake = season.in_production()
     rollout = _promote(season, QUARTERS, "canary", "fitted to the new table of the carriers")
-    rollout = season.follow(rollout, lambda _: 1)
+    rollout = season.follow(rollout, lambda _: 3)
     facts = _facts(season, rollout)
     story.facts["year"]["mistake"] = facts
     story.say(f"it had decided {facts['decisions']:,} flights")

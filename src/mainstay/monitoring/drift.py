@@ -21,7 +21,7 @@ from msgspec import Struct
 from mainstay.errors import Misuse
 from mainstay.monitoring import drift_tests as tests
 from mainstay.monitoring.drift_effects import Contribution, Spread, contributions, distance, mean_shift
-from mainstay.monitoring.drift_noise import Noise, noise_between, noise_of
+from mainstay.monitoring.drift_noise import Noise, doubt, noise_between, noise_of, unrest
 from mainstay.monitoring.false_alarms import discoveries
 from mainstay.monitoring.histograms import Histogram, Moments, merge, stack
 from mainstay.monitoring.intervals import Estimate  # noqa: TC001 - msgspec reads the types of a struct
@@ -40,8 +40,9 @@ if TYPE_CHECKING:
 FEWEST_ROWS: Final = 50  # of either sample, to say anything at all
 FEWEST_PAST: Final = 7  # whole windows of the past, to learn from how they vary
 # How the chance of a false alarm is divided among the questions (Bonferroni, weighted).
+HELD_BACK: Final = 0.2  # where rows may be taken for independent: for dependence that is too weak to be seen
 RARE_WEIGHT: Final = 0.1  # where anything is rare
-SHIFT_WEIGHT: Final = 0.75  # of what is left, for numbers; most drifts are shifts
+SHIFT_WEIGHT: Final = 0.8  # of what is left, for numbers; most drifts are shifts
 MANY: Final = 1e9  # degrees of freedom of what is as good as known
 
 NoiseFrom: TypeAlias = Literal["rows", "steps", "reference", "windows"]
@@ -128,18 +129,20 @@ def compare(
     total, reference_total = window.total, reference.total
     counts = _Counts(reference.counts, window.counts, _of_past(window, past))
     shape = _look(counts, ordered=column.ordered)
-    p_shape = max([tests.shape_independent(shape.two), *(tests.shape_dependent(shape.two, n) for n in shape.excesses)])
+    present = _look(counts.without_missing(), ordered=True) if column.ordered and counts.missing else shape
+    doubted = 1.0 if counts.past is not None else doubt(_unrests(shape, present if column.ordered else None))
+    by_units = [tests.shape_dependent(shape.two, each) for each in shape.excesses]
+    p_shape = tests.together(tests.shape_independent(shape.two), by_units, doubted)
     p_shift = shift = None
     if column.ordered:
-        present = shape if not counts.missing else _look(counts.without_missing(), ordered=True)
-        p_shift, shift = _shift(present, reference.moments, window.moments)
+        p_shift, shift = _shift(present, doubted, reference.moments, window.moments)
     p_rare = _rare(counts, shape.by_bin)
     widest = shape.widest()
     return Comparison(
         column=column.name,
         rows=rows,
         reference_rows=reference_rows,
-        p_value=_together(p_shape, p_shift, p_rare),
+        p_value=_together(p_shape, p_shift, p_rare, held_back=HELD_BACK if doubted < 1 else 0.0),
         p_shape=p_shape,
         p_shift=p_shift,
         p_rare=p_rare,
@@ -199,6 +202,7 @@ class _Look:
     """Two samples in groups of bins, and every way there is to look at their noise: in groups, and bin by bin."""
 
     two: tests.Two
+    units: tuple[Floats, Floats]  # counts of the reference's and of the window's, (units, groups) each
     noises: list[Noises]
     by_bin: list[Noises]
     excesses: list[tests.Excess]
@@ -217,14 +221,14 @@ class _Look:
 
 
 def _look(counts: _Counts, *, ordered: bool) -> _Look:
-    reference, window = counts.reference.sum(0), counts.window.sum(0)
-    groups = tests.groups_of(reference, window, ordered=ordered)
+    groups = tests.groups_of(counts.reference.sum(0), counts.window.sum(0), ordered=ordered)
     gathering = tests.gathering(groups)
-    two = tests.two_of(reference @ gathering, window @ gathering)
+    units = (counts.reference @ gathering, counts.window @ gathering)
+    two = tests.two_of(units[0].sum(0), units[1].sum(0))
     sources = _noises(counts)
     gathered = [tuple(Noise(each.parts @ gathering, each.freedom) for each in source) for source in sources.values()]
     excesses = [tests.excess(two, source) for source in gathered]
-    return _Look(two, gathered, list(sources.values()), excesses, list(sources), len(groups))
+    return _Look(two, units, gathered, list(sources.values()), excesses, list(sources), len(groups))
 
 
 def _noises(counts: _Counts) -> dict[NoiseFrom, Noises]:
@@ -266,22 +270,33 @@ def _usual(counts: _Counts) -> Floats | None:
     return np.asarray(np.where(rows > 0, steps / np.maximum(rows, 1), overall))
 
 
-def _shift(look: _Look, before: Moments | None, now: Moments | None) -> tuple[float | None, Estimate | None]:
+def _unrests(shape: _Look, present: _Look | None) -> list[float]:
+    """Of all groups of bins; of numbers also of the mean score of the values that are there."""
+    found = [unrest(*shape.units)]
+    if present is not None and min(present.two.reference.sum(), present.two.window.sum()) >= FEWEST_ROWS:
+        found.append(unrest(*present.units, tests.normal_scores(present.two.expected)))
+    return found
+
+
+def _shift(
+    look: _Look, doubted: float, before: Moments | None, now: Moments | None
+) -> tuple[float | None, Estimate | None]:
     """The p-value of a move to one side among the values that are there, and the move of the mean."""
     if min(look.two.reference.sum(), look.two.window.sum()) < FEWEST_ROWS:
         return None, None
     scores = tests.normal_scores(look.two.expected)
     moved = float(look.two.apart @ scores)
     seen = [tests.shift_noise(each, scores) for each in look.noises]
-    p_values = [tests.shift_dependent(moved, *each) for each in (*seen, (look.two.unit, MANY))]
-    variance, freedom = max([*seen, (look.two.unit, MANY)])
+    by_rows = tests.shift_dependent(moved, look.two.unit, MANY)
+    p_value = tests.together(by_rows, [tests.shift_dependent(moved, *each) for each in seen], doubted)
     if before is None or now is None:
-        return max(p_values), None
-    return max(p_values), mean_shift(before, now, variance / look.two.unit, freedom)
+        return p_value, None
+    variance, freedom = max([*seen, (look.two.unit, MANY)])
+    return p_value, mean_shift(before, now, variance / look.two.unit, freedom)
 
 
 def _rare(counts: _Counts, noises: Sequence[Noises]) -> float | None:
-    """The p-value of the frequency of what is rare; None where nothing is."""
+    """The p-value of the frequency of what is rare, whose dependence too few rows show; None where nothing is."""
     reference, window = counts.reference.sum(0), counts.window.sum(0)
     expected = tests.expected_rows(reference, window)
     rare = (expected > 0) & (expected < tests.FEWEST_EXPECTED)
@@ -293,9 +308,10 @@ def _rare(counts: _Counts, noises: Sequence[Noises]) -> float | None:
     return max([tests.rare_independent(found, sizes), *ways])
 
 
-def _together(p_shape: float, p_shift: float | None, p_rare: float | None) -> float:
+def _together(p_shape: float, p_shift: float | None, p_rare: float | None, *, held_back: float) -> float:
     main = p_shape if p_shift is None else min(p_shape / (1 - SHIFT_WEIGHT), p_shift / SHIFT_WEIGHT)
-    return min(1.0, main if p_rare is None else min(main / (1 - RARE_WEIGHT), p_rare / RARE_WEIGHT))
+    lowest = main if p_rare is None else min(main / (1 - RARE_WEIGHT), p_rare / RARE_WEIGHT)
+    return min(1.0, lowest / (1 - held_back))
 
 
 def _present(counts: Whole) -> Whole:

@@ -2,9 +2,10 @@
 
 Three questions are asked: whether any bin's share differs (`shape`), whether numbers have moved to one side (`shift`,
 one degree of freedom, so that it sees small moves of everything), and whether what is rare in both samples together has
-become more or less frequent (`rare`, where chi-square does not hold). Each p-value is the largest of several, one for
-each way to look at the noise: rows that are independent; the noise that the samples' own units show; the noise between
-whole windows. Each of them is a condition for an alarm, so every one of them bounds the false alarms where it holds.
+become more or less frequent (`rare`, where chi-square does not hold). Each has a p-value for rows that are independent,
+and one for each way to look at the noise otherwise: that which the samples' own units show; that between whole windows.
+The largest of them is valid wherever one of them is, and counts as far as rows may depend on each other (`together`);
+of what is rare, whose dependence few rows can show, it counts always.
 
 `noises` are sources of noise that do not depend on each other, of reference and window: their covariances add up.
 """
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     Places: TypeAlias = NDArray[np.intp]
 
 FEWEST_EXPECTED: Final = 5.0  # rows in a group of the smaller sample
+FEWEST_TO_SOLVE: Final = 3  # degrees of freedom
 LEAST_SHARE: Final = 0.05  # of all rows, of a group of neighbours: more groups see less of what most drifts are
 
 
@@ -86,6 +88,14 @@ def normal_scores(expected: Floats) -> Floats:
     return np.asarray(scores / math.sqrt(variance) if variance > 0 else scores)
 
 
+def together(by_rows: float, by_units: Sequence[float], doubt: float) -> float:
+    """The p-value of one question: the largest of all, less what `doubt` leaves of its distance to that of rows.
+
+    Never below that of independent rows, so it is valid where they are, and never below `doubt` times the largest.
+    """
+    return by_rows + doubt * (max([by_rows, *by_units]) - by_rows)
+
+
 def shape_independent(two: Two) -> float:
     """The p-value of homogeneity where rows are independent: Cressie & Read (1984), "Multinomial goodness-of-fit
     tests", with lambda 2/3, whose tail is nearer to chi-square's than those of X^2 and G are.
@@ -117,11 +127,27 @@ def excess(two: Two, noises: Sequence[Noise]) -> Excess:
     if mean <= 0:
         return Excess(0.0, 0.0, 1.0, 1.0)
     parts = np.concatenate([each.parts for each in scaled])
-    covariance = parts.T @ parts
+    known = mean**2 / sum(own**2 / each.freedom for own, each in zip(means, scaled, strict=True))
+    second, third = _traces(parts.T @ parts, mean, known)
+    return Excess(mean, 2 * second, max(1.0, second**3 / third**2), known)
+
+
+def _traces(covariance: Floats, mean: float, known: float) -> tuple[float, float]:
+    """The traces of the square and of the cube of a covariance of trace `mean`, less what estimating it adds to them.
+
+    Few units make a covariance seem to lie in fewer directions than it does, and X^2 more restless than it is. From
+    three degrees of freedom on the moments of Wishart's distribution (1928) are solved for those of the truth, and
+    held to what they can be: those of a covariance that is the same in all k - 1 directions, at least.
+    """
     squared = covariance @ covariance
     second, third = float(np.trace(squared)), float(np.sum(squared * covariance))
-    known = mean**2 / sum(own**2 / each.freedom for own, each in zip(means, scaled, strict=True))
-    return Excess(mean, 2 * second, max(1.0, second**3 / third**2), known)
+    n, k = known, len(covariance)
+    if n > FEWEST_TO_SOLVE:
+        cubes = n**2 * (n**2 * third - 3 * n * mean * second + 2 * mean**3) / ((n - 1) * (n - 2) * (n + 2) * (n + 4))
+        squares = n * (n * second - mean**2) / ((n - 1) * (n + 2))
+        second = min(mean**2, max(mean**2 / max(1, k - 1), squares))
+        third = min(second**1.5, max(second**2 / mean, cubes))
+    return second, third
 
 
 def shape_dependent(two: Two, seen: Excess) -> float:

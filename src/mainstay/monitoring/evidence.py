@@ -82,6 +82,10 @@ class _Source:
         self._delta = None if table is None else table.delta()
         self._files = [] if table is None or self._delta is None else _positions(table.name, self._delta)
 
+    @property
+    def end(self) -> int:
+        return max((high + 1 for _, high in self._files), default=0)
+
     def next_position(self, first: int) -> int | None:
         """The least position at or behind `first` that may have a row; None when there is none."""
         return min((max(first, low) for low, high in self._files if high >= first), default=None)
@@ -205,6 +209,11 @@ class Evidence:
             _Source(lake.find(kind + capability), schema)
             for kind, schema in ((DECISIONS, SCHEMAS[DECISIONS]), (OUTCOMES, SCHEMAS[OUTCOMES]), (SHADOWS, shadows))
         ]
+
+    @property
+    def end(self) -> int:
+        """The position behind the last row that is there; 0 where there is none."""
+        return max((source.end for source in self._sources), default=0)
 
     def batches(self, first: int, positions: int = BATCH_POSITIONS) -> Iterator[Batch]:
         """Every row from `first` on, in batches that follow each other; positions without rows are passed over."""
