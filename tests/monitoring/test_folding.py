@@ -10,6 +10,7 @@ import pytest
 
 import tiny
 from mainstay.capability.keeping import Labels, Metric
+from mainstay.catalog.declared import load_declared
 from mainstay.catalog.versions import version_path
 from mainstay.monitoring.estimation_counts import added_scores
 from mainstay.monitoring.evidence import Evidence, parse
@@ -17,6 +18,7 @@ from mainstay.monitoring.folding import WRITER, Folder
 from mainstay.monitoring.histograms import count
 from mainstay.monitoring.label_counts import business_value, delays, measured, positives
 from mainstay.monitoring.metrics import measure
+from mainstay.monitoring.reference_rows import known_of, read_rows, run_version
 from mainstay.monitoring.windows import BUSINESS, COLUMN, DELAYS, LABELS, SCORES, SERVICE, Counted, read_windows
 from monitoring.worlds import BEGIN, World
 
@@ -200,7 +202,22 @@ def test_where_the_model_does_not_run_outputs_are_compared_with_the_first_decisi
     layout = folder(world).layout(world.version)
     assert layout is not None
     assert (layout.inputs.of, layout.outputs.of) == ("reference rows", "first 500 decisions")
+    assert "not compiled" in caplog.text
+
+
+def test_what_novelty_is_calibrated_to_is_known_where_the_model_does_not_run(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = World(tmp_path / "w", reference={"file": "r.jsonl"}, rows=np.zeros((400, 2)).tolist())
+    declared = load_declared(world.workspace, world.version)
+    rows = read_rows(world.workspace, world.version, declared)
+    assert rows is not None
+    broken = rows._replace(inputs=[*rows.inputs, ("no number", "at all", None)], labels=[*rows.labels, None])
+    ran = run_version(world.workspace, world.version, declared, broken)
+    assert ran.results is None
     assert "not run over its reference rows" in caplog.text
+    known = known_of(declared, rows, ran)
+    assert (known.answered, known.calibrating) == (None, 400)
 
 
 def test_novelty_is_counted_of_every_input_that_it_was_found_for(tmp_path: Path) -> None:

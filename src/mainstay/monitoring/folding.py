@@ -31,13 +31,12 @@ if TYPE_CHECKING:
     from mainstay.capability.load import Declared
     from mainstay.catalog.reference import ReferenceRows
     from mainstay.catalog.types import Digest
-    from mainstay.decision.plan import Plan
     from mainstay.lake.lake import Lake
     from mainstay.lake.tables import Table
     from mainstay.monitoring.evidence import Batch
     from mainstay.monitoring.layouts import Layout
+    from mainstay.monitoring.reference_rows import Ran
     from mainstay.monitoring.windows import Row
-    from mainstay.runtime.types import Result
     from mainstay.workspace import Workspace
 
 logger = logging.getLogger("mainstay.monitoring")
@@ -188,21 +187,17 @@ class Folder:
         if rows is not None:
             ran = self._run(version, declared, rows)
             known = known_of(declared, rows, ran)
-            estimator = None if ran is None else fit_version(declared, watched, rows, ran[1], first.height)
+            if ran is not None and ran.results is not None:
+                estimator = fit_version(declared, watched, rows, ran.results, first.height)
         layout = make_layout(version, watched, first, known, estimator)
         return self._layouts.keep(layout, datetime.now(UTC))
 
-    def _run(self, version: Digest, declared: Declared, rows: ReferenceRows) -> tuple[Plan, list[Result]] | None:
-        """What the version gives for its reference rows; None, and said in the log, where its model does not run."""
+    def _run(self, version: Digest, declared: Declared, rows: ReferenceRows) -> Ran | None:
+        """What the version gives for its reference rows; None, and said in the log, where it cannot be compiled."""
         try:
             return run_version(self._workspace, version, declared, rows)
         except (MainstayError, OSError, ValueError, RuntimeError) as error:  # as for the data plane: a runtime's own
-            logger.warning(
-                "version %s not run over its reference rows, outputs are compared with its first decisions "
-                "and quality is not estimated before labels are there: %s",
-                version,
-                error,
-            )
+            logger.warning("version %s not compiled, its first decisions count for outputs: %s", version, error)
             return None
 
     def _count_labels(self, evidence: Evidence, batch: Batch) -> list[pl.DataFrame]:

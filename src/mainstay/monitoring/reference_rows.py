@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -14,7 +14,7 @@ from mainstay.decision.guard import guard
 from mainstay.decision.plan import compile_alone
 from mainstay.decision.record import NULL, Verdict
 from mainstay.decision.trying import run_rows
-from mainstay.errors import Damaged
+from mainstay.errors import Damaged, Failed, Misuse
 from mainstay.monitoring.estimation import FEWEST_ROWS, fit_estimator
 from mainstay.monitoring.estimation_counts import estimable
 from mainstay.monitoring.evidence import columns_of
@@ -54,26 +54,41 @@ def read_rows(workspace: Workspace, version: Digest, declared: Declared) -> Refe
     return read_reference(content, str(path), declared)
 
 
-def run_version(
-    workspace: Workspace, version: Digest, declared: Declared, rows: ReferenceRows
-) -> tuple[Plan, list[Result]]:
-    """What the version's model gives for each row, and the version compiled, to judge that by.
+class Ran(NamedTuple):
+    """A version compiled, to judge by, and what its model gives for each reference row."""
 
-    Raises Misuse or Failed when the model does not run here.
+    plan: Plan
+    results: list[Result] | None  # None: the model does not run here
+
+
+def run_version(workspace: Workspace, version: Digest, declared: Declared, rows: ReferenceRows) -> Ran:
+    """Run a version's model over its reference rows; where that cannot be done here, the log says so.
+
+    Raises Damaged, Failed or InvalidDocument when the version is not whole.
     """
-    results = run_rows(open_version(workspace.versions, version), declared, rows.inputs, seconds=RUN_SECONDS)
-    return compile_alone(workspace, version, declared.capability.name), results
+    plan = compile_alone(workspace, version, declared.capability.name)
+    try:
+        results = run_rows(open_version(workspace.versions, version), declared, rows.inputs, seconds=RUN_SECONDS)
+    except (Misuse, Failed) as error:
+        logger.warning(
+            "version %s not run over its reference rows, its outputs are compared with its first decisions "
+            "and quality is not estimated before labels are there: %s",
+            version,
+            error,
+        )
+        return Ran(plan, None)
+    return Ran(plan, results)
 
 
-def known_of(declared: Declared, rows: ReferenceRows, ran: tuple[Plan, list[Result]] | None) -> Known:
-    """What the rows show: `ran` is what `run_version` gave, None where the model does not run here."""
+def known_of(declared: Declared, rows: ReferenceRows, ran: Ran | None) -> Known:
+    """What the rows show; `ran` is None where the version cannot be compiled."""
     inputs = _frame(declared.input, rows.inputs, INPUT)
     if ran is None:
         return Known(inputs, None, None)
     plan, results = ran
     return Known(
         inputs,
-        _answered(plan, inputs, rows.inputs, results),
+        None if results is None else _answered(plan, inputs, rows.inputs, results),
         None if plan.novelty is None else plan.novelty.calibration_rows,
     )
 
