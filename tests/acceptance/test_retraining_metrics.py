@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import polars as pl
 import pytest
 import yaml
 
 from mainstay.catalog.register import register
 from mainstay.cli.init import create_workspace
-from mainstay.lake.lake import open_lake
 from mainstay.retraining.runs import clear_away, compare_versions, freeze_rows, make_challenger
 from mainstay.retraining.types import Request
 from retraining.folders import write_folder
-from retraining.worlds import DAYS, NOW, add_decisions, add_labelled, make_workspace
+from retraining.worlds import DAYS, NOW, add_decisions, add_labelled, copy_to_table, make_workspace
 from tiny import NAME
 
 if TYPE_CHECKING:
@@ -133,18 +130,7 @@ def test_lists_are_decided_by_their_own_metric(tmp_path: Path, sign: int, verdic
 
 def test_lists_of_a_table_are_read_as_those_of_decisions_are(tmp_path: Path) -> None:
     workspace, champion = make_ranked(tmp_path / "w", 1, table="intake/upstream/feed", time="seen", min_rows=500)
-    lake = open_lake(workspace)
-    decisions = lake.table(f"decisions/{NAME}").frame().collect()
-    outcomes = lake.table(f"outcomes/{NAME}").frame().collect()
-    truth = {row["decision_id"]: json.loads(row["outcome"])["chosen"] for row in outcomes.iter_rows(named=True)}
-    rows = pl.DataFrame(
-        {
-            "a": [json.loads(each)["a"] for each in decisions["input"]],
-            "chosen": pl.Series([truth.get(each) for each in decisions["id"]], dtype=pl.List(pl.String)),
-            "seen": decisions["at"],
-        }
-    )
-    lake.create("intake/upstream/feed", rows.schema).append(rows, writer="door", position=1)
+    copy_to_table(workspace, "intake/upstream/feed", "chosen")
     found = run(workspace, champion)
     assert (found.metric, found.top, found.verdict) == ("ndcg", 2, "better"), found.why
     assert 500 < found.rows < 970

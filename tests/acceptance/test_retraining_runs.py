@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,7 @@ from mainstay.retraining.runs import (
     make_challenger,
 )
 from mainstay.retraining.types import Request
-from retraining.worlds import DAYS, NOW, add_decisions, make_workspace
+from retraining.worlds import DAYS, NOW, add_decisions, copy_to_table, make_workspace
 from tiny import NAME
 
 if TYPE_CHECKING:
@@ -120,19 +119,8 @@ def test_a_capability_without_decisions_says_so(tmp_path: Path) -> None:
 def test_rows_of_a_table_do_as_well(tmp_path: Path) -> None:
     workspace, champion = make_workspace(tmp_path / "w", table="intake/upstream/feed", time="seen", min_rows=500)
     add_decisions(workspace, champion, n=1_200)
-    lake = open_lake(workspace)
-    decisions = lake.table(f"decisions/{NAME}").frame().collect()
-    outcomes = lake.table(f"outcomes/{NAME}").frame().collect()
-    truth = {row["decision_id"]: json.loads(row["outcome"])["yes"] for row in outcomes.iter_rows(named=True)}
-    rows = pl.DataFrame(
-        {
-            "a": [json.loads(each)["a"] for each in decisions["input"]],
-            "yes": [truth.get(each) for each in decisions["id"]],
-            "seen": decisions["at"],
-        }
-    )
-    lake.create("intake/upstream/feed", rows.schema).append(rows, writer="door", position=1)
+    known = copy_to_table(workspace, "intake/upstream/feed", "yes")
     frozen = freeze_rows(workspace, REQUEST, champion)
     trained = make_challenger(workspace, REQUEST, frozen)
-    assert trained.fitted + trained.held_out == len(truth)
+    assert trained.fitted + trained.held_out == known
     assert compare_versions(workspace, frozen, trained.version).verdict == "better"

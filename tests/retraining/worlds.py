@@ -87,3 +87,20 @@ def add_labelled(
         table.append(typed, writer=WRITER, position=2 * n)
     exports = lake.create(EXPORTS, _EXPORTS_SCHEMA, partition_by=["day"])
     exports.append(pl.DataFrame(schema=_EXPORTS_SCHEMA), writer=WRITER, position=2 * n)
+
+
+def copy_to_table(workspace: Workspace, name: str, truth: str) -> int:
+    """The labelled decisions as a table of a source, with columns `a`, `seen` and the truth; how many have one."""
+    lake = open_lake(workspace)
+    decisions = lake.table(f"{DECISIONS}{NAME}").frame().collect()
+    outcomes = lake.table(f"{OUTCOMES}{NAME}").frame().collect()
+    known = {row["decision_id"]: json.loads(row["outcome"])[truth] for row in outcomes.iter_rows(named=True)}
+    rows = pl.DataFrame(
+        {
+            "a": [json.loads(each)["a"] for each in decisions["input"]],
+            truth: [known.get(each) for each in decisions["id"]],
+            "seen": decisions["at"],
+        }
+    )
+    lake.create(name, rows.schema).append(rows, writer="door", position=1)
+    return len(known)

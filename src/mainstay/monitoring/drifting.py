@@ -241,7 +241,9 @@ def _shift(candidate: Candidate, column: Column, window: Window, own: Sequence[D
     unknown = [0.0, 0.0]
     if isinstance(column.bins, Values):
         unknown = [float(sample.total[-2]) / max(1, sample.rows) for sample in (before, now)]
-    strange = [float(sample.total[:STRANGE_BINS].sum()) / max(1, sample.rows) for sample in (before, now)]
+    strange = [0.0, 0.0]
+    if column.name == NOVELTY:
+        strange = [float(sample.total[:STRANGE_BINS].sum()) / max(1, sample.rows) for sample in (before, now)]
     return Shift(
         name=column.name,
         distance=apart,
